@@ -1,0 +1,192 @@
+r"""Train Ballé 2017 (and the four-stage network of Ballé 2018) for one lambda.
+
+python experiments/balle2017.py --train_data=PHOTOS --workdir=runs/balle2017_013 --lambda=0.013 --max_seconds=600
+
+PHOTOS is a folder or a glob of lossless photos. Rerunning the command resumes. Then
+`python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4` makes a weight file.
+Loss: rate in bits per pixel + lambda * 255^2 * mean squared error of pixels in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags, logging
+
+from jaxcodec.codecs.balle2017.model import STRIDE, TransformCoder, TransformConfig
+from jaxcodec.data.crops import random_crops, store_photos
+from jaxcodec.data.images import list_images, read_image
+from jaxcodec.entropy.piecewise_linear import density_descent
+from jaxcodec.ops.quantise import additive_uniform_noise
+from jaxcodec.training.loop import LoopConfig, train
+from jaxcodec.training.schedule import Schedule
+from jaxcodec.zoo.weights import load_weights
+
+_TRAIN_DATA = flags.DEFINE_string("train_data", None, "Folder or glob of training photos (lossless, 4:4:4).")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Gets checkpoints and metrics.jsonl; resumes if it has some.")
+_LAMBDA = flags.DEFINE_float("lambda", 0.013, "Weight of 255^2 * MSE against bits per pixel.", lower_bound=0.0)
+_TRANSFORM = flags.DEFINE_enum("transform", "bls2017", ["paper", "bls2017", "bmshj2018"], "The network's stages.")
+_PRIOR = flags.DEFINE_enum("prior", "deep_factorized", ["deep_factorized", "piecewise_linear"], "The density.")
+_CHANNELS = flags.DEFINE_integer("channels", 192, "N, hidden channels.", lower_bound=1)
+_LATENTS = flags.DEFINE_integer("latent_channels", None, "M, channels of the latents; N when not given.")
+_STEPS = flags.DEFINE_integer("steps", None, "Length in updates; give this or --max_seconds.")
+_MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Length in seconds of training.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Crops per update.", lower_bound=1)
+_CROP_SIZE = flags.DEFINE_integer("crop_size", 256, "Pixels per side, a multiple of 16.", lower_bound=16)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Arithmetic of the convolutions.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-4, "Adam's peak learning rate.")
+_DENSITY_RATE = flags.DEFINE_float("density_rate", 1.0, "Step size of the piecewise-linear density's own rule.")
+_SCHEDULE = flags.DEFINE_enum("schedule", "cosine", ["cosine", "stepped"], "Shape after the warm-up.")
+_WARMUP = flags.DEFINE_float("warmup", 0.04, "Share of the run spent warming up.")
+_EMA_DECAY = flags.DEFINE_float("ema_decay", 0.999, "Decay of the exported weight average.")
+_CLIP_NORM = flags.DEFINE_float("clip_norm", 1.0, "Largest global gradient norm.")
+_STEPS_PER_CALL = flags.DEFINE_integer("steps_per_call", None, "Updates per compiled call; 1 on CPU, else 100.")
+_LOG_EVERY = flags.DEFINE_integer("log_every", 100, "Steps between log lines.")
+_SAVE_EVERY = flags.DEFINE_integer("save_every", 2000, "Steps between checkpoints.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of initialisation, crops and noise.")
+_INIT_WEIGHTS = flags.DEFINE_string("init_weights", None, "Weight file to start from, of the same network.")
+_INIT_GAIN = flags.DEFINE_float(
+    "init_gain", 1.0, "Scale the latents of --init_weights: about (new lambda / old)^0.4 speeds a warm start."
+)
+
+
+@dataclass(frozen=True)
+class RateDistortion:
+    """The training task: rate + lambda * distortion under additive noise."""
+
+    config: TransformConfig
+    weight: float
+    dtype: Any = jnp.float32
+    density_rate: float = 1.0
+    space_to_depth_first: bool = False
+
+    @property
+    def coder(self) -> TransformCoder:
+        """The Flax module."""
+        return TransformCoder(self.config, self.dtype, self.space_to_depth_first)
+
+    def init(self, key: jax.Array) -> Any:
+        """Fresh parameters."""
+        x = jnp.zeros((1, 4 * STRIDE, 4 * STRIDE, 3), jnp.float32)
+        return self.coder.init(key, x, quantise=jnp.round)["params"]
+
+    def loss(
+        self, params: Any, batch: jax.Array, *, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Bits per pixel + lambda * 255^2 * MSE, for uint8 `[B, S, S, 3]`."""
+        x = batch.astype(jnp.float32) / 255.0
+        quantise = partial(additive_uniform_noise, key=key)
+        reconstruction, likelihoods = self.coder.apply({"params": params}, x, quantise=quantise)
+        bpp = -jnp.log2(likelihoods).sum() / (x.shape[0] * x.shape[1] * x.shape[2])
+        mse = jnp.mean(jnp.square(reconstruction - x))
+        terms = {"bpp": bpp, "mse": mse, "psnr": -10.0 * jnp.log10(mse)}
+        return bpp + self.weight * 255.0**2 * mse, terms
+
+    def optimiser(self, learning_rate: Any) -> optax.GradientTransformation:
+        """Adam; the piecewise-linear density follows its own rule."""
+        adam = optax.scale_by_adam()
+        ours = optax.chain(adam, optax.scale(-1.0), optax.scale(learning_rate))
+        if self.config.prior == "deep_factorized":
+            return ours
+        rule = density_descent(rate=self.density_rate, positions_per_pixel=1 / STRIDE**2)
+        return optax.multi_transform(
+            {"network": ours, "density": rule},
+            lambda params: {name: "density" if name == "prior" else "network" for name in params},
+        )
+
+
+def scale_latents(params: Mapping[str, Any], config: TransformConfig, gain: float) -> dict[str, Any]:
+    """The same network with its latents multiplied by `gain`, prior included: a start for another lambda.
+
+    Raises
+    ------
+    ValueError
+        For the `paper` transform, whose GDN on the latents does not commute with a gain, or another prior.
+    """
+    if config.transform == "paper" or config.prior != "deep_factorized":
+        raise ValueError("--init_gain works with transforms bls2017 and bmshj2018 and the deep factorized prior")
+    last = f"convolution_{len(config.stages) - 1}"
+    new = jax.tree.map(np.asarray, dict(params))
+    analysis = {name: value * gain for name, value in params["analysis"][last].items()}
+    synthesis = {**params["synthesis"][last], "kernel": params["synthesis"][last]["kernel"] / gain}
+    slope = np.log1p(np.exp(params["prior"]["matrix_0"])) / gain
+    return {
+        "analysis": {**new["analysis"], last: analysis},
+        "synthesis": {**new["synthesis"], last: synthesis},
+        "prior": {**new["prior"], "matrix_0": np.log(np.expm1(slope)).astype(np.float32)},
+    }
+
+
+def _initial_params(config: TransformConfig) -> Any:
+    if _INIT_WEIGHTS.value is None:
+        return None
+    weights = load_weights(_INIT_WEIGHTS.value)
+    if TransformConfig(**weights.config) != config:
+        raise app.UsageError(f"{_INIT_WEIGHTS.value} holds {weights.config}; the flags ask for {config.to_dict()}")
+    params = weights.params
+    return params if math.isclose(_INIT_GAIN.value, 1.0) else scale_latents(params, config, _INIT_GAIN.value)
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
+    if _CROP_SIZE.value % STRIDE:
+        raise app.UsageError(f"--crop_size={_CROP_SIZE.value} is not a multiple of {STRIDE}")
+    on_cpu = jax.default_backend() == "cpu"
+    config = TransformConfig(
+        transform=_TRANSFORM.value,
+        channels=_CHANNELS.value,
+        latent_channels=_LATENTS.value or _CHANNELS.value,
+        prior=_PRIOR.value,
+    )
+    task = RateDistortion(
+        config,
+        _LAMBDA.value,
+        jnp.dtype(_DTYPE.value),
+        density_rate=_DENSITY_RATE.value,
+        space_to_depth_first=not on_cpu,
+    )
+    loop = LoopConfig(
+        steps=_STEPS.value,
+        max_seconds=_MAX_SECONDS.value,
+        schedule=Schedule(peak=_LEARNING_RATE.value, warmup=_WARMUP.value, shape=_SCHEDULE.value),
+        clip_norm=_CLIP_NORM.value,
+        ema_decay=_EMA_DECAY.value,
+        steps_per_call=_STEPS_PER_CALL.value or (1 if on_cpu else 100),
+        log_every=_LOG_EVERY.value,
+        save_every=_SAVE_EVERY.value,
+        seed=_SEED.value,
+    )
+    paths = list_images(_TRAIN_DATA.value)
+    logging.info("%d photos from %s; %s; %s", len(paths), _TRAIN_DATA.value, config, loop)
+    store = store_photos([read_image(path).pixels for path in paths], crop_size=_CROP_SIZE.value)
+    batch = partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE.value)
+    description = {"network": config.to_dict(), "flags": {f.name: f.value for f in _own_flags()}}
+    train(
+        task,
+        store,
+        batch,
+        loop,
+        Path(_WORKDIR.value),
+        initial_params=_initial_params(config),
+        description=description,
+    )
+
+
+def _own_flags() -> list[flags.Flag]:
+    return list(flags.FLAGS.get_flags_for_module(__name__) or flags.FLAGS.get_key_flags_for_module("__main__"))
+
+
+if __name__ == "__main__":
+    jax.config.config_with_absl()
+    flags.mark_flags_as_required(["train_data", "workdir"])
+    app.run(main)

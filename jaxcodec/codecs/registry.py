@@ -1,0 +1,198 @@
+"""Which codecs there are, and the way from a name or a file to one. Imports no jax, no Pillow."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxcodec.codecs.base import Codec, CodecInfo
+from jaxcodec.codecs.native_formats import CODEC_OF_FORMAT, native_format
+from jaxcodec.coding.codec_ids import codec_name
+from jaxcodec.coding.container import read_header
+from jaxcodec.errors import BadOption, NotAJxcFile, UnknownCodec, WrongWeights
+
+Weights = str | Path | Sequence[str | Path] | None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    factory: str  # "module:function"
+    description: str
+    kind: str
+    extension: str
+    requires: str | None = None
+    qualities: tuple[int, ...] | None = None  # None: those the zoo has weights for
+
+
+def _learned(name: str, factory: str, description: str) -> _Entry:
+    return _Entry(name, f"jaxcodec.codecs.{factory}", description, "learned", ".jxc")
+
+
+def _classical(name: str, extension: str, description: str, requires: str | None = None) -> _Entry:
+    factory = f"jaxcodec.codecs.classical:{name}"
+    return _Entry(name, factory, description, "classical", extension, requires, tuple(range(1, 101)))
+
+
+_ENTRIES: tuple[_Entry, ...] = (
+    _learned("balle2017", "balle2017:load_balle2017", "end-to-end optimised with GDN, Ballé et al. 2017"),
+    _learned("bmshj2018", "balle2017:load_bmshj2018", "four-stage factorized-prior model, Ballé et al. 2018"),
+    _classical("jpeg", ".jpg", "JPEG, 4:2:0, optimised tables (libjpeg-turbo)"),
+    _classical("jpeg444", ".jpg", "JPEG, 4:4:4, optimised tables (libjpeg-turbo)"),
+    _classical("jpeg2000", ".jp2", "JPEG 2000, 9/7 wavelet (OpenJPEG)"),
+    _classical("webp", ".webp", "WebP, method 6 (libwebp)"),
+    _classical("avif", ".avif", "AVIF, 4:2:0 (libavif)"),
+    _classical("hevc", ".heic", "HEVC intra in HEIC, 4:2:0 (x265)", "codecs"),
+    _classical("jxl", ".jxl", "JPEG XL (libjxl)", "codecs"),
+)
+# The general learned codecs, the better first.
+_PREFERENCE = ("bmshj2018", "balle2017")
+
+
+def available() -> tuple[CodecInfo, ...]:
+    """Return what is known of every codec, learned ones first, without loading any."""
+    return tuple(
+        CodecInfo(
+            entry.name, entry.description, entry.kind, _qualities(entry), entry.extension, entry.requires
+        )
+        for entry in _ENTRIES
+    )
+
+
+def load(name: str, *, weights: Weights = None) -> Codec:
+    """Return the codec of that name, ready to encode and decode.
+
+    Parameters
+    ----------
+    name
+        One of `available()`.
+    weights
+        A file, or several, of one's own weights, for a learned codec; by default those of the zoo.
+
+    Raises
+    ------
+    UnknownCodec
+        If there is none of that name; near ones are listed.
+    WrongWeights
+        If the weights are missing or are not this codec's.
+    MissingDependency
+        If the codec needs a package that is not installed.
+    BadOption
+        If weights are given for a classical codec.
+    """
+    entry = _entry(name)
+    module, function = entry.factory.split(":")
+    factory = getattr(importlib.import_module(module), function)
+    if entry.kind == "learned":
+        return factory(weights)
+    if weights is not None:
+        raise BadOption(f"{name} is a classical codec and takes no weights; leave them out")
+    return factory()
+
+
+def best_general_codec() -> str:
+    """Return the name of the best general learned codec that the zoo has weights for.
+
+    Raises
+    ------
+    WrongWeights
+        If it has none.
+    """
+    for name in _PREFERENCE:
+        if _qualities(_entry(name)):
+            return name
+    raise WrongWeights(
+        "no weights of a general learned codec are installed; name a codec and give its weights "
+        "(--codec balle2017 --weights FILE), or name a classical one (--codec webp)"
+    )
+
+
+def encode(
+    image: np.ndarray, codec: str | None = None, *, quality: int | None = None, weights: Weights = None
+) -> bytes:
+    """Code one picture to a file.
+
+    Parameters
+    ----------
+    image
+        uint8 `[H, W, 3]`, sRGB, or `[H, W]`, grey.
+    codec
+        One of `available()`; by default the codec that the weights are of, or `best_general_codec()`.
+    quality
+        One of the codec's qualities, larger is better; by default the codec's own choice.
+    weights
+        As in `load`.
+
+    Raises
+    ------
+    JaxcodecError
+        Those of `load` and of the codec's `encode`.
+    """
+    if codec is None:
+        codec = best_general_codec() if weights is None else _codec_of(weights)
+    return load(codec, weights=weights).encode(image, quality=quality)
+
+
+def decode(data: bytes, *, weights: Weights = None) -> np.ndarray:
+    """Decode a file that any codec wrote, to uint8 `[H, W, 3]` or `[H, W]`; its first bytes name the codec.
+
+    Parameters
+    ----------
+    data
+        A `.jxc` file, or a JPEG, JPEG 2000, WebP, AVIF, HEIC or JPEG XL file.
+    weights
+        As in `load`; only for `.jxc` files of weights that are not in the zoo.
+
+    Raises
+    ------
+    NotAJxcFile
+        If it is none of these.
+    JaxcodecError
+        The others, for files that are cut, damaged, too large, or in need of a codec, weights or package that
+        is not there.
+    """
+    if isinstance(data, (str, Path)):
+        raise BadOption("decode takes the bytes of a file, not its name; use Path(name).read_bytes()")
+    data = bytes(data)
+    found = native_format(data)
+    if found is not None:
+        return load(CODEC_OF_FORMAT[found]).decode(data)
+    for start, label in _LOSSLESS:
+        if data.startswith(start):
+            raise NotAJxcFile(f"a {label} file, which no codec here writes; read_image reads it")
+    return load(codec_name(read_header(data).codec_id), weights=weights).decode(data)
+
+
+_LOSSLESS = ((b"\x89PNG\r\n", "PNG"), (b"GIF8", "GIF"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"))
+
+
+def _codec_of(weights: str | Path | Sequence[str | Path]) -> str:
+    from jaxcodec.zoo.weights import load_weights
+
+    files = [weights] if isinstance(weights, (str, Path)) else list(weights)
+    if not files:
+        raise BadOption("the list of weights is empty; give a file, or leave them out")
+    return load_weights(files[0]).codec
+
+
+def _entry(name: str) -> _Entry:
+    for entry in _ENTRIES:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in _ENTRIES]
+    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    raise UnknownCodec(f"no codec is named '{name}'; {hint}")
+
+
+def _qualities(entry: _Entry) -> tuple[int, ...]:
+    if entry.qualities is not None:
+        return entry.qualities
+    from jaxcodec.zoo.manifest import qualities
+
+    return qualities(entry.name)

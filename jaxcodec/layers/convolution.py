@@ -1,0 +1,85 @@
+"""Strided and transposed convolutions as Flax modules, over `jaxcodec.ops.convolution`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxcodec.ops.convolution import strided_convolution, transposed_convolution
+
+
+class Convolution(nn.Module):
+    """Convolve and subsample: `[B, H, W, Cin] -> [B, ceil(H/s), ceil(W/s), features]`.
+
+    Attributes
+    ----------
+    features, kernel_size, stride
+        Output channels, odd K, and s.
+    use_bias
+        Whether to add a bias.
+    space_to_depth_first
+        Compute the same values over s*s*Cin channels: for first layers on accelerators.
+    dtype
+        The type of the arithmetic; parameters are float32.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    use_bias: bool = True
+    space_to_depth_first: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve x `[B, H, W, Cin]`."""
+        K = self.kernel_size
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (K, K, x.shape[-1], self.features), jnp.float32
+        )
+        y = strided_convolution(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            space_to_depth_first=self.space_to_depth_first,
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+class TransposedConvolution(nn.Module):
+    """Upsample and convolve: `[B, h, w, Cin] -> [B, s*h, s*w, features]`, by sub-pixel phases.
+
+    Attributes
+    ----------
+    features, kernel_size, stride
+        Output channels, odd K, and s.
+    use_bias
+        Whether to add a bias.
+    dtype
+        The type of the arithmetic; parameters are float32.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, y: jax.Array) -> jax.Array:
+        """Upsample y `[B, h, w, Cin]`."""
+        K = self.kernel_size
+        # One output sample meets K*K / s^2 taps, so the variance is scaled by s^2 over fan-in.
+        initialiser = nn.initializers.variance_scaling(float(self.stride**2), "fan_in", "truncated_normal")
+        kernel = self.param("kernel", initialiser, (K, K, y.shape[-1], self.features), jnp.float32)
+        x = transposed_convolution(y.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            x = x + bias.astype(self.dtype)
+        return x

@@ -1,0 +1,49 @@
+"""Where a window lies in a picture, and zeroing what lies outside the picture.
+
+A network with zero padding sees zeros beyond the border of the picture *at every layer*. A fixed-size
+window that hangs over the border must reproduce that: after every layer, what lies outside is set to zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Extent(NamedTuple):
+    """A window's place in its picture, in pixels.
+
+    Attributes
+    ----------
+    origin
+        int32 `[B, 2]`: row and column of the window's first pixel, a multiple of the network's total stride.
+    size
+        int32 `[B, 2]`: height and width of the picture.
+    """
+
+    origin: jax.Array
+    size: jax.Array
+
+
+def zero_outside(x: jax.Array, extent: Extent | None, *, stride: int) -> jax.Array:
+    """Zero the positions of x `[B, h, w, C]` that lie outside the picture.
+
+    Parameters
+    ----------
+    x
+        Values on a grid subsampled by `stride` from the pixels of the window.
+    extent
+        None leaves x as it is: the window is the picture.
+    stride
+        Pixels per position; along each axis `ceil(size / stride)` positions are inside.
+    """
+    if extent is None:
+        return x
+
+    def inside(axis: int) -> jax.Array:
+        position = extent.origin[:, axis, None] // stride + jnp.arange(x.shape[1 + axis])[None]
+        return position < -(-extent.size[:, axis, None] // stride)
+
+    return jnp.where(inside(0)[:, :, None, None] & inside(1)[:, None, :, None], x, jnp.zeros((), x.dtype))

@@ -1,0 +1,145 @@
+"""Weight files: one trained network at one quality, its coding tables, and the hash that names both.
+
+A file is safetensors: float16 parameters under `params/...`, integer coding tables under `tables/...`, and in
+the header's metadata the codec, the quality and the network's configuration. The first four bytes of the
+SHA-256 of the *whole file* are its hash; `.jxc` files carry it, so a file is decoded by exactly the weights
+that wrote it or not at all. Files are never changed: a retrained network is a new file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxcodec.errors import WrongWeights
+
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weight file, read.
+
+    Attributes
+    ----------
+    codec, quality
+        What it is for; quality 0 where it has none yet.
+    config
+        The network's configuration, plain values.
+    params
+        Nested dictionary of float32 arrays, as `module.apply({"params": params}, ...)` takes it.
+    tables
+        Flat dictionary of integer arrays, as `jaxcodec.coding.tables` takes it.
+    hash
+        Four bytes.
+    path
+        Where it was read.
+    """
+
+    codec: str
+    quality: int
+    config: dict[str, Any]
+    params: dict[str, Any]
+    tables: dict[str, np.ndarray]
+    hash: bytes
+    path: Path
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """`{"a": {"b": x}}` to `{"a/b": x}`, sorted by name."""
+    flat: dict[str, np.ndarray] = {}
+    for name in sorted(tree):
+        value = tree[name]
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = np.asarray(value)
+    return flat
+
+
+def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def round_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as a weight file holds them (float16), back in float32: what must be evaluated."""
+    rounded = {name: value.astype(np.float16).astype(np.float32) for name, value in flatten(params).items()}
+    for name, value in rounded.items():
+        if not np.isfinite(value).all():
+            raise WrongWeights(f"parameter {name} does not fit float16; it cannot be exported")
+    return unflatten(rounded)
+
+
+def hash_of(data: bytes) -> bytes:
+    """The four bytes by which `.jxc` files name a weight file."""
+    return hashlib.sha256(data).digest()[:4]
+
+
+def save_weights(
+    folder: Path,
+    *,
+    codec: str,
+    quality: int,
+    config: Mapping[str, Any],
+    params: Mapping[str, Any],
+    tables: Mapping[str, np.ndarray],
+) -> Path:
+    """Write `<codec>-<hash8>.safetensors` into `folder` and return its path.
+
+    The tables must have been made from `round_params(params)`.
+    """
+    arrays = {f"params/{name}": value.astype(np.float16) for name, value in flatten(params).items()}
+    arrays |= {f"tables/{name}": np.ascontiguousarray(value) for name, value in tables.items()}
+    header = {"format": _FORMAT, "codec": codec, "quality": quality, "config": dict(config)}
+    # One metadata entry, keys sorted: the same network always gives the same bytes and so the same hash.
+    data = safetensors.numpy.save(arrays, {"jaxcodec": json.dumps(header, sort_keys=True)})
+    path = folder / f"{codec}-{hash_of(data).hex()}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+    return path
+
+
+def load_weights(path: str | Path) -> Weights:
+    """Read a weight file.
+
+    Raises
+    ------
+    WrongWeights
+        If it is missing, is no safetensors file, or was not written by `save_weights`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        arrays = safetensors.numpy.load(data)
+        with safetensors.safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+        header = json.loads(metadata["jaxcodec"])
+        codec, quality, config = header["codec"], int(header["quality"]), dict(header["config"])
+        known = header["format"] == _FORMAT
+    except OSError as error:
+        raise WrongWeights(f"{path}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise WrongWeights(f"{path} is not a jaxcodec weight file; scripts/export_weights.py makes one") from error
+    if not known:
+        raise WrongWeights(f"{path} has weight format {header['format']}; this version reads {_FORMAT}")
+    params = {k[7:]: v.astype(np.float32) for k, v in arrays.items() if k.startswith("params/")}
+    tables = {k[7:]: v for k, v in arrays.items() if k.startswith("tables/")}
+    return Weights(codec, quality, config, unflatten(params), tables, hash_of(data), path)
