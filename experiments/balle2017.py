@@ -22,9 +22,11 @@ import numpy as np
 import optax
 from absl import app, flags, logging
 
+from jaxcodec.codecs.balle2017.initialise import from_principal_components
 from jaxcodec.codecs.balle2017.model import STRIDE, TransformCoder, TransformConfig
-from jaxcodec.data.crops import random_crops, store_photos
-from jaxcodec.data.images import list_images, read_image
+from jaxcodec.data.crops import PhotoStore, random_crops, store_photos
+from jaxcodec.data.files import list_images
+from jaxcodec.data.images import read_image
 from jaxcodec.entropy.piecewise_linear import density_descent
 from jaxcodec.ops.quantise import additive_uniform_noise
 from jaxcodec.training.loop import LoopConfig, train
@@ -53,9 +55,12 @@ _STEPS_PER_CALL = flags.DEFINE_integer("steps_per_call", None, "Updates per comp
 _LOG_EVERY = flags.DEFINE_integer("log_every", 100, "Steps between log lines.")
 _SAVE_EVERY = flags.DEFINE_integer("save_every", 2000, "Steps between checkpoints.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of initialisation, crops and noise.")
+_INIT = flags.DEFINE_enum(
+    "init", "principal_components", ["principal_components", "random"], "How a run without --init_weights begins."
+)
 _INIT_WEIGHTS = flags.DEFINE_string("init_weights", None, "Weight file to start from, of the same network.")
 _INIT_GAIN = flags.DEFINE_float(
-    "init_gain", 1.0, "Scale the latents of --init_weights: about (new lambda / old)^0.4 speeds a warm start."
+    "init_gain", 1.0, "Scale the latents of --init_weights: (new lambda / old)^0.5 speeds a warm start."
 )
 
 
@@ -75,7 +80,7 @@ class RateDistortion:
         return TransformCoder(self.config, self.dtype, self.space_to_depth_first)
 
     def init(self, key: jax.Array) -> Any:
-        """Fresh parameters."""
+        """Fresh random parameters."""
         x = jnp.zeros((1, 4 * STRIDE, 4 * STRIDE, 3), jnp.float32)
         return self.coder.init(key, x, quantise=jnp.round)["params"]
 
@@ -126,9 +131,14 @@ def scale_latents(params: Mapping[str, Any], config: TransformConfig, gain: floa
     }
 
 
-def _initial_params(config: TransformConfig) -> Any:
+def _initial_params(task: RateDistortion, store: PhotoStore) -> Any:
+    config = task.config
     if _INIT_WEIGHTS.value is None:
-        return None
+        if _INIT.value == "random" or config.transform == "paper" or config.prior != "deep_factorized":
+            return None
+        key_params, key_crops = jax.random.split(jax.random.key(_SEED.value))
+        crops = random_crops(store, key=key_crops, batch_size=128, crop_size=8 * STRIDE)
+        return from_principal_components(task.init(key_params), np.asarray(crops), config, task.weight)
     weights = load_weights(_INIT_WEIGHTS.value)
     if TransformConfig(**weights.config) != config:
         raise app.UsageError(f"{_INIT_WEIGHTS.value} holds {weights.config}; the flags ask for {config.to_dict()}")
@@ -177,7 +187,7 @@ def main(argv: Sequence[str]) -> None:
         batch,
         loop,
         Path(_WORKDIR.value),
-        initial_params=_initial_params(config),
+        initial_params=_initial_params(task, store),
         description=description,
     )
 

@@ -51,7 +51,9 @@ _GREY = 1  # of _PHOTOMETRIC: black is zero
 _OUTPUT_BUFFER_LOCK = threading.Lock()
 # ICC profiles that name sRGB, as text or UTF-16: JPEG XL's decoder makes one for every file.
 _SRGB_NAMES = tuple(
-    name.encode(coding) for name in ("sRGB", "RGB_D65_SRG_Rel_SRG", "Gra_D65_Rel_SRG") for coding in ("ascii", "utf-16-be")
+    name.encode(coding)
+    for name in ("sRGB", "RGB_D65_SRG_Rel_SRG", "Gra_D65_Rel_SRG")
+    for coding in ("ascii", "utf-16-be")
 )
 
 

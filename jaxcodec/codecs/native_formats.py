@@ -49,7 +49,8 @@ def check_complete(data: bytes, file_format: str) -> None:
     That is JPEG 2000: a file cut between two parts of a tile decodes as one of less quality. Its end marker
     cannot occur within the coded data (ISO/IEC 15444-1, B.10.1).
     """
-    if file_format == "JPEG 2000" and data.rfind(_J2K_END) < data.find(_J2K_START_OF_DATA):
+    whole = 0 <= data.find(_J2K_START_OF_DATA) < data.rfind(_J2K_END)
+    if file_format == "JPEG 2000" and not whole:
         raise TruncatedFile("the JPEG 2000 file is cut short; get a complete copy")
 
 

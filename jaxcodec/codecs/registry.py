@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ _ENTRIES: tuple[_Entry, ...] = (
     _classical("jxl", ".jxl", "JPEG XL (libjxl)", "codecs"),
 )
 # The general learned codecs, the better first.
-_PREFERENCE = ("bmshj2018", "balle2017")
+_PREFERENCE = ("balle2017", "bmshj2018")
 
 
 def available() -> tuple[CodecInfo, ...]:
@@ -165,7 +166,14 @@ def decode(data: bytes, *, weights: Weights = None) -> np.ndarray:
     for start, label in _LOSSLESS:
         if data.startswith(start):
             raise NotAJxcFile(f"a {label} file, which no codec here writes; read_image reads it")
-    return load(codec_name(read_header(data).codec_id), weights=weights).decode(data)
+    given = (weights,) if isinstance(weights, (str, Path)) else tuple(weights or ())
+    return _loaded(codec_name(read_header(data).codec_id), given).decode(data)
+
+
+@lru_cache(maxsize=8)
+def _loaded(name: str, weights: tuple[str | Path, ...]) -> Codec:
+    """The codec, kept: decoding a folder reads the weights once."""
+    return load(name, weights=weights or None)
 
 
 _LOSSLESS = ((b"\x89PNG\r\n", "PNG"), (b"GIF8", "GIF"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"))

@@ -1,9 +1,9 @@
 """How far outside its table an escaped symbol is: a sign and an exponential-Golomb code, bit by bit.
 
-An overflow `v` of n + 1 binary digits (v = distance + 1) has n 'more' bits, a stop bit and its lower n
-digits, as in Elias' gamma code. The bits lie in the stream by kind: all signs, then the first prefix bit of
-all, then the second of those that go on, ..., then all digits. So a whole picture of escapes takes a few
-dozen calls, not one per bit.
+A distance of 0 or more whose successor has n + 1 binary digits takes n 'more' bits, a stop bit and the lower
+n digits of the successor, as in Elias' gamma code. The bits lie in the stream by kind: all signs, then the
+first prefix bit of all, then the second of those that go on, ..., then all digits. So a whole picture of
+escapes takes a few dozen calls, not one per bit.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxcodec.errors import CorruptFile
 if TYPE_CHECKING:
     from jaxcodec.coding.range_coder import RangeDecoder, RangeEncoder
 
-MAX_PREFIX = (
-    31  # symbols and tables are int32, so a distance + 1 is under 2^32; the 31st 'more' needs no stop bit
-)
+# Symbols and tables are int32, so a distance + 1 is under 2^32 and has at most 31 lower digits; the 31st
+# 'more' needs no stop bit. Corrupt data cannot make a longer one.
+MAX_PREFIX = 31
 UNIFORM_BIT = np.array([1 << 15, 1 << 15], np.uint32)
 UNIFORM_BIT.setflags(write=False)
 
@@ -83,9 +83,6 @@ def decode_overflows(count: int, decoder: RangeDecoder, available_bits: int) -> 
             break
         alive = alive[bits(len(alive)) == 1]
         digits[alive] += 1
-    # The shifts below are laid out per digit: ask whether they can all be there before making room for them.
-    if digits.sum() > available_bits:
-        raise CorruptFile("the escaped symbols need more bits than there are; get another copy of the file")
     owner, shift = _digit_positions(digits)
     values = np.int64(1) << digits
     np.add.at(values, owner, bits(len(owner)).astype(np.int64) << shift)

@@ -145,7 +145,7 @@ class CodingTables:
     def _escapes(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where in flat `indices` the escapes are, and in which channels."""
         escaped = np.flatnonzero(indices == self.sizes[:, None])
-        return escaped, escaped // max(1, indices.shape[1])
+        return escaped, escaped // indices.shape[1]
 
     def least_bits(self) -> float:
         """Return the bits of one position, all channels, where each has its likeliest symbol."""

@@ -1,4 +1,4 @@
-"""What a file says of its samples and Pillow keeps back: their bits, and colours stated without ICC."""
+"""What a file says and Pillow keeps back: bits per sample, colours stated without ICC, a missing end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ _PNM_HEADER = re.compile(rb"P[2356]" + _GAP + rb"\d+" + _GAP + rb"\d+" + _GAP + 
 _SRGB_PRIMARIES = (1, 2)
 _SRGB_TRANSFERS = (1, 2, 6, 13, 14, 15)
 _SRGB_GAMMA = 1 / 2.2
+
+
+def is_cut(label: str, data: bytes) -> bool:
+    """Return whether the file ends too early in a way that decoding it would not show.
+
+    A JPEG 2000 file cut between two parts of a tile decodes as one of less quality; its end marker cannot
+    occur within the coded data (ISO/IEC 15444-1, B.10.1).
+    """
+    return label == "JPEG 2000" and not 0 <= data.find(b"\xff\x93") < data.rfind(b"\xff\xd9")
 
 
 def stored_bits(label: str, picture: Image.Image, data: bytes) -> int:

@@ -31,12 +31,12 @@ def write_bytes(path: str | Path, data: bytes, *, force: bool = False) -> Path:
     """
     path = Path(path)
     target = Path(os.path.realpath(path))  # a link stays one: what it points to is replaced
-    if target.is_dir():
+    if os.path.isdir(target):  # these do not raise on names that are too long
         raise BadOption(f"{path} is a folder; name a file in it")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise BadOption(f"{path}: there is no folder {path.parent}; make it first")
-    special = target.exists() and not target.is_file()
-    if target.is_file() and not force:
+    special = os.path.exists(target) and not os.path.isfile(target)
+    if os.path.isfile(target) and not force:
         raise OutputExists(f"{path} exists; choose another name, or overwrite it with --force (force=True)")
     try:
         if special:
@@ -72,13 +72,13 @@ def list_images(place: str | Path) -> list[Path]:
     BadImage
         If there is none.
     """
-    if Path(place).is_dir():
+    if os.path.isdir(place):
         found = [
             path
             for path in Path(place).iterdir()
             if path.suffix.lower() in PICTURE_EXTENSIONS and not path.name.startswith(".")
         ]
-    elif Path(place).is_file():  # before the pattern: a name may hold brackets
+    elif os.path.isfile(place):  # before the pattern: a name may hold brackets
         found = [Path(place)]
     else:
         found = [Path(match) for match in glob.glob(str(place), recursive=True)]

@@ -14,7 +14,7 @@ What becomes of the odd ones (a "note" is a sentence for the user, in `LoadedIma
 - 32-bit and floating-point samples: refused, `BadImage`.
 - Several frames (GIF, APNG, WebP, AVIF) or pages (TIFF): refused, `BadImage`.
 - Several pictures as phones store them (MPO, HEIC): the first, or main, one; note.
-- Over 2**28 pixels: refused, `TooLarge`, before anything is decoded.
+- Over 2**28 pixels, in WebP and TIFF over Pillow's own 179 million: refused, `TooLarge`, before decoding.
 - Cut, damaged, empty or no picture: refused, `BadImage`.
 
 Metadata (date, camera, place) stays behind. Read are PNG, JPEG, WebP, TIFF, GIF, BMP, PPM/PGM/PBM, JPEG 2000,
@@ -46,7 +46,7 @@ from PIL import (
     features,
 )
 
-from jaxcodec.data.declared import colour_note, stored_bits
+from jaxcodec.data.declared import colour_note, is_cut, stored_bits
 from jaxcodec.data.files import write_bytes
 from jaxcodec.data.pixels import to_pixels
 from jaxcodec.errors import BadImage, BadOption, JaxcodecError, MissingDependency, TooLarge
@@ -162,6 +162,8 @@ def _name_of(source: ImageSource) -> str:
 
 def _read(source: ImageSource, notes: list[str]) -> np.ndarray:
     label, opener, data = _recognise(source)
+    if is_cut(label, data):
+        raise BadImage(f"is cut short and cannot be read as {label}; get a complete copy")
     try:
         picture = opener(io.BytesIO(data), "")
         _check_size(picture)
@@ -183,7 +185,7 @@ def _read(source: ImageSource, notes: list[str]) -> np.ndarray:
     except JaxcodecError:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
-        raise TooLarge(f"is too large to read ({error or 'out of memory'})") from error
+        raise TooLarge(f"is too large to read: {_reason(error)}") from error
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise BadImage(f"is damaged or cut and cannot be read as {label} ({_reason(error)})") from error
 

@@ -36,7 +36,10 @@ def cumulative_logits(params: Mapping[str, Any], x: jax.Array, *, filters: tuple
     logits = x.astype(jnp.float32)[:, None, :]  # [C, 1, n]
     layers = len(filters) + 1
     for k in range(layers):
-        logits = jax.nn.softplus(params[f"matrix_{k}"]) @ logits + params[f"bias_{k}"]
+        # Full precision even where an accelerator's default is less: the probability is the difference of
+        # two nearby logits, which TF32 or bfloat16 would lose in the tails.
+        matrix = jax.nn.softplus(params[f"matrix_{k}"])
+        logits = jnp.matmul(matrix, logits, precision=jax.lax.Precision.HIGHEST) + params[f"bias_{k}"]
         if k < layers - 1:
             logits = logits + jnp.tanh(params[f"factor_{k}"]) * jnp.tanh(logits)
     return logits[:, 0, :]
@@ -45,7 +48,8 @@ def cumulative_logits(params: Mapping[str, Any], x: jax.Array, *, filters: tuple
 def box_probability(lower: jax.Array, upper: jax.Array) -> jax.Array:
     """`sigmoid(upper) - sigmoid(lower)` for logits, without cancellation in the right tail."""
     # Both sigmoids near 1 lose the difference; mirrored to the left tail they do not.
-    sign = jax.lax.stop_gradient(-jnp.sign(lower + upper))
+    # Not -sign(lower + upper), which is 0 in the middle of a symmetric density, its most probable place.
+    sign = jnp.where(lower + upper > 0, -1.0, 1.0)
     return jnp.abs(jax.nn.sigmoid(sign * upper) - jax.nn.sigmoid(sign * lower))
 
 
@@ -89,8 +93,7 @@ def integer_probabilities(
         if k < layers - 1:
             logits = logits + np.tanh(raw[f"factor_{k}"]) * np.tanh(logits)
     logits = logits[:, 0, :]
-    sign = -np.sign(logits[:, 1:] + logits[:, :-1])
-    sign[sign == 0] = 1.0
+    sign = np.where(logits[:, 1:] + logits[:, :-1] > 0, -1.0, 1.0)
     probabilities = np.abs(_sigmoid(sign * logits[:, 1:]) - _sigmoid(sign * logits[:, :-1]))
     below, above = _sigmoid(logits), _sigmoid(-logits)
     tables = []
@@ -119,7 +122,7 @@ class DeepFactorized(nn.Module):
     filters
         Hidden widths of the cumulative's network; (3, 3) in tensorflow-compression, (3, 3, 3) in the paper.
     init_scale
-        The initial spread: most of the mass lies within plus or minus this.
+        The initial spread: about that of a logistic distribution of this scale.
     """
 
     channels: int

@@ -48,7 +48,7 @@ class Convolution(nn.Module):
         )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            y = y + bias.astype(self.dtype)
+            y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
         return y
 
 
@@ -81,5 +81,5 @@ class TransposedConvolution(nn.Module):
         x = transposed_convolution(y.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            x = x + bias.astype(self.dtype)
+            x = x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
         return x

@@ -18,7 +18,8 @@ class Extent(NamedTuple):
     Attributes
     ----------
     origin
-        int32 `[B, 2]`: row and column of the window's first pixel, a multiple of the network's total stride.
+        int32 `[B, 2]`: row and column of the window's first pixel, a multiple of the network's total stride;
+        negative where the window hangs over the top or the left.
     size
         int32 `[B, 2]`: height and width of the picture.
     """
@@ -44,6 +45,6 @@ def zero_outside(x: jax.Array, extent: Extent | None, *, stride: int) -> jax.Arr
 
     def inside(axis: int) -> jax.Array:
         position = extent.origin[:, axis, None] // stride + jnp.arange(x.shape[1 + axis])[None]
-        return position < -(-extent.size[:, axis, None] // stride)
+        return (position >= 0) & (position < -(-extent.size[:, axis, None] // stride))
 
     return jnp.where(inside(0)[:, :, None, None] & inside(1)[:, None, :, None], x, jnp.zeros((), x.dtype))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 
 def normalisation_pool(x: jax.Array, beta: jax.Array, gamma: jax.Array, *, alpha: float = 2.0) -> jax.Array:
@@ -39,7 +38,7 @@ def normalisation_pool(x: jax.Array, beta: jax.Array, gamma: jax.Array, *, alpha
         power = jnp.abs(x) ** alpha
     # gamma is transposed so that row i of gamma holds the weights of output i, as in the paper.
     pool = power @ gamma.T
-    return pool + beta
+    return pool + jnp.broadcast_to(beta, pool.shape)
 
 
 def _power(pool: jax.Array, epsilon: float) -> jax.Array:
@@ -52,9 +51,7 @@ def gdn(
     x: jax.Array, beta: jax.Array, gamma: jax.Array, *, alpha: float = 2.0, epsilon: float = 0.5
 ) -> jax.Array:
     """`x_i / (beta_i + sum_j gamma_ij |x_j|^alpha)^epsilon`, in the type of x; `[..., C] -> [..., C]`."""
-    pool = normalisation_pool(x, beta, gamma, alpha=alpha)
-    scale = lax.rsqrt(pool) if epsilon == 0.5 else 1.0 / _power(pool, epsilon)
-    return (x * scale).astype(x.dtype)
+    return (x / _power(normalisation_pool(x, beta, gamma, alpha=alpha), epsilon)).astype(x.dtype)
 
 
 def inverse_gdn(

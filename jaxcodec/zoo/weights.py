@@ -66,13 +66,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """The inverse of `flatten`; `ValueError` if a name is both a leaf and a folder."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *parents, leaf = name.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{name!r} lies inside another array")
+        if leaf in node:
+            raise ValueError(f"{name!r} is both an array and a folder of arrays")
         node[leaf] = value
     return tree
 
@@ -134,12 +138,13 @@ def load_weights(path: str | Path) -> Weights:
         header = json.loads(metadata["jaxcodec"])
         codec, quality, config = header["codec"], int(header["quality"]), dict(header["config"])
         known = header["format"] == _FORMAT
+        flat = {k[7:]: v.astype(np.float32) for k, v in arrays.items() if k.startswith("params/")}
+        params = unflatten(flat)
     except OSError as error:
         raise WrongWeights(f"{path}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise WrongWeights(f"{path} is not a jaxcodec weight file; scripts/export_weights.py makes one") from error
     if not known:
         raise WrongWeights(f"{path} has weight format {header['format']}; this version reads {_FORMAT}")
-    params = {k[7:]: v.astype(np.float32) for k, v in arrays.items() if k.startswith("params/")}
     tables = {k[7:]: v for k, v in arrays.items() if k.startswith("tables/")}
-    return Weights(codec, quality, config, unflatten(params), tables, hash_of(data), path)
+    return Weights(codec, quality, config, params, tables, hash_of(data), path)

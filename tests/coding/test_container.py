@@ -92,6 +92,7 @@ def test_bytes_of_the_format_never_change(chunks, golden):
 
 
 @given(headers, chunk_lists)
+@settings(deadline=None)
 def test_files_round_trip(header, chunks):
     data = pack(header, chunks)
     assert is_jxc(data)
@@ -109,7 +110,7 @@ def test_a_photo_pays_at_most_23_bytes(width, height, size, overhead):
 
 
 @given(headers, chunk_lists)
-@settings(max_examples=20)
+@settings(deadline=None, max_examples=20)
 def test_a_file_cut_anywhere_is_truncated(header, chunks):
     data = pack(header, chunks)
     for end in range(len(data)):
@@ -118,7 +119,7 @@ def test_a_file_cut_anywhere_is_truncated(header, chunks):
 
 
 @given(headers, st.lists(st.binary(max_size=40), min_size=2, max_size=5))
-@settings(max_examples=20)
+@settings(deadline=None, max_examples=20)
 def test_a_cut_file_gives_its_whole_chunks_when_asked(header, chunks):
     data = pack(header, chunks)
     start = len(data) - sum(len(chunk) + 4 for chunk in chunks)
@@ -140,7 +141,7 @@ def test_a_cut_file_of_one_chunk_has_nothing_to_give():
 
 
 @given(headers, chunk_lists, st.data())
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 def test_a_changed_file_is_refused_with_a_typed_error(header, chunks, data):
     file = pack(header, chunks)
     changed = bytearray(file)
@@ -150,7 +151,7 @@ def test_a_changed_file_is_refused_with_a_typed_error(header, chunks, data):
 
 
 @given(headers, chunk_lists, st.data())
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 def test_a_file_with_bytes_moved_is_refused_with_a_typed_error(header, chunks, data):
     file = pack(header, chunks)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(file)), min_size=4, max_size=4)))
@@ -180,7 +181,7 @@ def refuse_unless_equal(changed, file):
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", MAGIC, MAGIC + b"\x11", MAGIC + b"\x13\x03\x01"]))
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 def test_any_bytes_give_a_typed_error(data, start):
     for read in (unpack, read_header):
         with pytest.raises(JaxcodecError):

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxcodec.coding.varint import decode_varint, encode_varint
@@ -17,12 +17,14 @@ def test_bytes_are_those_of_leb128(value, encoded):
 
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=4), st.binary(max_size=4))
+@settings(deadline=None)
 def test_values_round_trip_anywhere(value, before, after):
     encoded = encode_varint(value)
     assert decode_varint(before + encoded + after, len(before), "n") == (value, len(before) + len(encoded))
 
 
 @given(st.binary(max_size=12))
+@settings(deadline=None)
 def test_any_bytes_are_canonical_or_refused(data):
     try:
         value, end = decode_varint(data, 0, "n")
@@ -32,6 +34,7 @@ def test_any_bytes_are_canonical_or_refused(data):
 
 
 @given(st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_every_cut_is_truncated(value):
     encoded = encode_varint(value)
     for end in range(len(encoded)):

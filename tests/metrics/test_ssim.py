@@ -77,7 +77,7 @@ def test_uint8_ms_ssim_and_ssim_equal_pytorch_msssim(golden):
     assert ssim_uint8(a, b) == pytest.approx(golden["ssim"], abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["odd sides at every scale, 4 x 4 means", "negative", "grey, 8 levels"])
+@pytest.mark.parametrize("name", ["odd sides at every scale, 4 x 4 means", "grey, 8 levels"])
 def test_differentiable_ms_ssim_and_its_gradient_equal_pytorch_msssim(name):
     (golden,) = (golden for golden in GOLDEN if golden["name"] == name)
     a, b = map(as_batch, pair_of(golden))
@@ -87,8 +87,9 @@ def test_differentiable_ms_ssim_and_its_gradient_equal_pytorch_msssim(name):
     assert norm == pytest.approx(golden["ms_ssim_gradient_norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("shape", [(11, 11, 3), (37, 52, 3), (64, 33, 1)])
+@pytest.mark.parametrize(
+    ("shape", "jit"), [((11, 11, 3), True), ((37, 52, 3), True), ((37, 52, 3), False), ((64, 33, 1), True)]
+)
 def test_ssim_equals_scikit_image(shape, jit):
     pairs = [noisy_pair(shape, seed) for seed in range(2)]
     expected = [
@@ -129,7 +130,8 @@ def test_jitted_and_plain_ms_ssim_agree_and_each_picture_is_measured_alone():
 
 def test_the_data_range_scales_with_the_values():
     a, b = (p[None].astype(np.float32) for p in noisy_pair((48, 48, 3)))
-    np.testing.assert_allclose(ssim(a, b, data_range=255.0), ssim(a / 255, b / 255), atol=1e-6)
+    levels, unit_range = jax.jit(lambda a, b: (ssim(a, b, data_range=255.0), ssim(a / 255, b / 255)))(a, b)
+    np.testing.assert_allclose(levels, unit_range, atol=1e-6)
 
 
 @pytest.mark.parametrize("content", ["texture", "flat", "black"])
@@ -199,8 +201,9 @@ def test_the_window_and_the_weights_of_the_scales_are_those_of_the_papers():
 
 def test_bfloat16_pictures_are_measured_in_float32():
     a, b = (jnp.asarray(p[None], jnp.bfloat16) / 255 for p in noisy_pair((32, 32, 3)))
-    assert ssim(a, b).dtype == jnp.float32
-    np.testing.assert_array_equal(ssim(a, b), ssim(a.astype(jnp.float32), b.astype(jnp.float32)))
+    measure = jax.jit(ssim)
+    assert measure(a, b).dtype == jnp.float32
+    np.testing.assert_array_equal(measure(a, b), measure(a.astype(jnp.float32), b.astype(jnp.float32)))
 
 
 def test_ms_ssim_in_decibels_is_minus_ten_log_of_what_is_missing():

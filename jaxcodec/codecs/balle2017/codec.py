@@ -14,6 +14,12 @@ import numpy as np
 
 from jaxcodec.codecs import tiling
 from jaxcodec.codecs.balle2017.model import STRIDE, Analysis, Synthesis, TransformConfig
+from jaxcodec.codecs.balle2017.rounding import (
+    BALANCED_WEIGHT,
+    CodeLengths,
+    code_lengths,
+    rate_aware_round,
+)
 from jaxcodec.codecs.base import check_image, check_quality
 from jaxcodec.coding.codec_ids import codec_id, codec_name
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
@@ -34,12 +40,22 @@ _CODER_SLACK = 8
 
 @partial(jax.jit, static_argnames="config")
 def _analyse(
-    params: Any, pixels: jax.Array, origin: jax.Array, size: jax.Array, *, config: TransformConfig
+    params: Any,
+    lengths: CodeLengths,
+    weight: float,
+    pixels: jax.Array,
+    origin: jax.Array,
+    size: jax.Array,
+    *,
+    config: TransformConfig,
 ) -> jax.Array:
     """Uint8 `[B, H, W, 3]` windows to rounded latents, int32 `[B, H/16, W/16, M]`."""
     x = pixels.astype(jnp.float32) / 255.0
-    y = Analysis(config).apply({"params": params}, x, Extent(origin, size))
-    return jnp.round(jnp.clip(y, -_LARGEST_LATENT, _LARGEST_LATENT)).astype(jnp.int32)
+    # An accelerator's default would be TF32 or bfloat16, and its symbols and pixels not those of a CPU.
+    with jax.default_matmul_precision("float32"):
+        y = Analysis(config).apply({"params": params}, x, Extent(origin, size))
+    y = jnp.clip(y, -_LARGEST_LATENT, _LARGEST_LATENT)
+    return rate_aware_round(y, lengths, weight).astype(jnp.int32)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -49,16 +65,19 @@ def _synthesise(
     """Int32 `[B, h, w, M]` windows of latents to uint8 pixels `[B, 16 h, 16 w, 3]`."""
     # Synthesis runs on whole latents, so the picture ends where its last latent does.
     whole = -(-size // STRIDE) * STRIDE
-    x = Synthesis(config).apply({"params": params}, symbols.astype(jnp.float32), Extent(origin, whole))
+    with jax.default_matmul_precision("float32"):
+        x = Synthesis(config).apply({"params": params}, symbols.astype(jnp.float32), Extent(origin, whole))
     return jnp.round(jnp.clip(x, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
 @dataclass(frozen=True)
 class TransformOptions:
-    """How a transform coder runs; none of it changes the format.
+    """How a transform coder runs; a decoder needs to know none of it.
 
     Attributes
     ----------
+    rounding_weight
+        Price of squared error in bits when a latent is rounded (`rounding.py`); infinity rounds to nearest.
     window_shapes
         Heights and widths of the windows, multiples of 16.
     window_batch
@@ -67,6 +86,7 @@ class TransformOptions:
         What a decoder refuses.
     """
 
+    rounding_weight: float = BALANCED_WEIGHT
     window_shapes: tuple[tuple[int, int], ...] = tiling.WINDOW_SHAPES
     window_batch: int | None = None
     limits: Limits = DEFAULT_LIMITS
@@ -79,6 +99,7 @@ class _Model:
     weights: Weights
     config: TransformConfig
     tables: CodingTables
+    lengths: CodeLengths
     analysis: Any
     synthesis: Any
 
@@ -96,7 +117,8 @@ def _build(weights: Weights, name: str) -> _Model:
         raise WrongWeights(
             f"{weights.path} has {tables.channels} tables for {config.latent_channels} latent channels"
         )
-    return _Model(weights, config, tables, jax.device_put(analysis), jax.device_put(synthesis))
+    lengths, analysis, synthesis = jax.device_put((code_lengths(tables), analysis, synthesis))
+    return _Model(weights, config, tables, lengths, analysis, synthesis)
 
 
 class TransformCodec:
@@ -213,7 +235,14 @@ class TransformCodec:
             for h, w in sizes
         ]
         self._run(
-            partial(_analyse, model.analysis, config=model.config), model, pixels, outputs, sizes, options
+            partial(
+                _analyse, model.analysis, model.lengths, options.rounding_weight, config=model.config
+            ),
+            model,
+            pixels,
+            outputs,
+            sizes,
+            options,
         )
         return outputs
 
@@ -229,6 +258,11 @@ class TransformCodec:
         if len(chunks) != 1:
             raise CorruptFile(f"a {self.name} file has one chunk, this one has {len(chunks)}")
         model = self._model(self._find(header.weights_hash))
+        if model.weights.hash != header.weights_hash:
+            raise WrongWeights(
+                f"{model.weights.path} is damaged: its content does not have the hash in its name; "
+                "get another copy of it"
+            )
         shape = (-(-header.height // STRIDE), -(-header.width // STRIDE), model.config.latent_channels)
         # Even the likeliest symbols cost something: a small file cannot hold the symbols of a huge picture,
         # and is refused before anything of that size is allocated.
@@ -312,7 +346,20 @@ def _load(name: str, weights: str | Path | Sequence[str | Path] | None) -> Trans
             )
         return TransformCodec(name, paths)
     given = [weights] if isinstance(weights, str | Path) else list(weights)
-    return TransformCodec(name, {load_weights(path).quality: Path(path) for path in given})
+    if not given:
+        raise BadOption("the list of weights is empty; give a file, or leave them out")
+    paths = {}
+    for path in map(Path, given):
+        read = load_weights(path)
+        if read.codec != name:
+            raise WrongWeights(f"{path} holds weights of {read.codec}, not of {name}")
+        if read.quality in paths:
+            raise BadOption(
+                f"{paths[read.quality]} and {path} are both for quality {read.quality}; "
+                "give one weight file per quality"
+            )
+        paths[read.quality] = path
+    return TransformCodec(name, paths)
 
 
 def load_balle2017(weights: str | Path | Sequence[str | Path] | None = None) -> TransformCodec:

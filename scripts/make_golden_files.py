@@ -1,0 +1,270 @@
+r"""Train the tiny fixture networks of the tests and write golden `.jxc` files with them.
+
+    python scripts/make_golden_files.py
+
+fills tests/golden/weights (networks of 8 channels, trained for a minute on synthetic textures),
+tests/golden/files (`.jxc` files, and the pictures they decode to) and tests/golden/files.json. Files of an
+earlier version have to decode for ever, so whatever exists is kept: the script only adds what is missing.
+`--overwrite` begins anew, which is right only before anything has been released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+from experiments.balle2017 import RateDistortion
+from jaxcodec.codecs.balle2017.codec import TransformCodec
+from jaxcodec.codecs.balle2017.export import export
+from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.coding.codec_ids import codec_id
+from jaxcodec.coding.container import Header, pack
+from jaxcodec.coding.latents import encode_latents
+from jaxcodec.coding.range_coder import get_coder
+from jaxcodec.coding.tables import CodingTables
+from jaxcodec.data.crops import random_crops, store_photos
+from jaxcodec.training.loop import LoopConfig, train
+from jaxcodec.training.schedule import Schedule
+from jaxcodec.zoo.weights import Weights, load_weights
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+
+_OVERWRITE = flags.DEFINE_boolean(
+    "overwrite", False, "Replace golden files that exist: old ones are then lost."
+)
+_TRAIN_STEPS = flags.DEFINE_integer("train_steps", 1500, "Updates per fixture network.", lower_bound=100)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A fixture network.
+
+    Attributes
+    ----------
+    name
+        Its key in files.json.
+    codec, quality
+        What its weight file says.
+    config
+        Its layers and prior.
+    weight
+        lambda of its training.
+    """
+
+    name: str
+    codec: str
+    quality: int
+    config: TransformConfig
+    weight: float
+
+
+NETWORKS = (
+    Network("bls2017", "balle2017", 1, TransformConfig("bls2017", 8, 8, "deep_factorized"), 0.01),
+    Network("paper", "balle2017", 2, TransformConfig("paper", 8, 8, "piecewise_linear"), 0.03),
+    Network("bmshj2018", "bmshj2018", 1, TransformConfig("bmshj2018", 6, 8, "deep_factorized"), 0.02),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A golden file.
+
+    Attributes
+    ----------
+    name
+        Of the file, without its ending.
+    network
+        Name of the network that writes it.
+    source
+        File name in data/kodak.
+    crop
+        Top, left, height and width.
+    grey
+        Whether the picture is grey.
+    change
+        Applied to the latents before they are coded, given the coding tables.
+    with_picture
+        Whether the decoded picture is part of the promise.
+    """
+
+    name: str
+    network: str
+    source: str
+    crop: tuple[int, int, int, int]
+    grey: bool = False
+    change: Callable[[np.ndarray, CodingTables], np.ndarray] | None = None
+    with_picture: bool = True
+
+
+def just_outside(symbols: np.ndarray, tables: CodingTables) -> np.ndarray:
+    """Put symbols 1 to 12 below and above their tables: escapes that a hard picture could cause."""
+    symbols = symbols.copy()
+    for channel in range(tables.channels):
+        first = int(tables.offsets[channel])
+        last = first + int(tables.sizes[channel]) - 1
+        symbols[0, 0, channel] = last + 1 + channel
+        symbols[-1, -1, channel] = first - 1 - channel // 2
+    return symbols
+
+
+def far_outside(symbols: np.ndarray, tables: CodingTables) -> np.ndarray:
+    """Put symbols at powers of two up to the ends of int32: no picture causes them, the format holds them."""
+    del tables
+    symbols = symbols.copy()
+    flat = symbols.reshape(-1)
+    values = [sign * 2**k for k in range(31) for sign in (1, -1)] + [2**31 - 1, -(2**31)]
+    flat[: len(values)] = np.array(values[: flat.size], np.int64).astype(np.int32)
+    return symbols
+
+
+CASES = (
+    Case("bls2017_photo", "bls2017", "kodim23.png", (120, 250, 48, 64)),
+    Case("paper_photo", "paper", "kodim23.png", (120, 250, 48, 64)),
+    Case("bmshj2018_photo", "bmshj2018", "kodim23.png", (120, 250, 48, 64)),
+    Case("bls2017_7x5", "bls2017", "kodim05.png", (200, 300, 5, 7)),
+    Case("paper_7x5", "paper", "kodim05.png", (200, 300, 5, 7)),
+    Case("bls2017_1x1", "bls2017", "kodim03.png", (100, 100, 1, 1)),
+    Case("paper_grey", "paper", "kodim15.png", (100, 300, 37, 50), grey=True),
+    Case("bls2017_escapes", "bls2017", "kodim08.png", (200, 200, 48, 64), change=just_outside),
+    Case("paper_escapes", "paper", "kodim08.png", (200, 200, 48, 64), change=just_outside),
+    Case(
+        "bmshj2018_int32",
+        "bmshj2018",
+        "kodim08.png",
+        (200, 200, 48, 64),
+        change=far_outside,
+        with_picture=False,
+    ),
+    Case("bls2017_two_windows", "bls2017", "kodim13.png", (250, 100, 40, 300)),
+    Case("bmshj2018_two_windows", "bmshj2018", "kodim13.png", (100, 100, 275, 30)),
+)
+
+
+def textured_picture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Draw a picture, uint8 `[size, size, 3]`: coloured 1/f noise with some flat shapes before it."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = 1.0
+    picture = np.zeros((size, size, 3))
+    mixing = np.array([[1.0, 0.35, 0.1], [1.0, -0.1, 0.05], [1.0, -0.3, -0.3]])
+    for k, steepness in enumerate(rng.uniform(1.0, 1.8, 3)):
+        noise = np.fft.rfft2(rng.standard_normal((size, size))) / frequency**steepness
+        plane = np.fft.irfft2(noise, s=(size, size))
+        picture += plane[..., None] / plane.std() * mixing[:, k]
+    rows, columns = np.mgrid[:size, :size]
+    for _ in range(12):
+        row, column, radius, slope = (
+            rng.uniform(0, size),
+            rng.uniform(0, size),
+            rng.uniform(4, 30),
+            rng.normal(),
+        )
+        shape = np.abs(rows - row) + np.abs(slope) * np.abs(columns - column) < radius
+        picture[shape] = 0.3 * picture[shape] + rng.normal(size=3)
+    return np.clip(128 + 45 * picture, 0, 255).astype(np.uint8)
+
+
+def make_weights(network: Network, folder: Path, steps: int) -> Path:
+    """Train a network on the CPU with the library's own loop, and export it."""
+    rng = np.random.default_rng(2017)
+    store = store_photos([textured_picture(rng, 256) for _ in range(16)], crop_size=64)
+    task = RateDistortion(network.config, network.weight, density_rate=0.2)
+    loop = LoopConfig(
+        steps=steps, schedule=Schedule(peak=3e-3), ema_decay=0.99, log_every=250, save_every=steps, seed=2017
+    )
+    with tempfile.TemporaryDirectory() as workdir:
+        state = train(task, store, partial(random_crops, batch_size=8, crop_size=64), loop, Path(workdir))
+        print(network.name, Path(workdir, "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    params: Any = jax.tree.map(np.asarray, state.ema_params)
+    return export(folder, codec=network.codec, quality=network.quality, config=network.config, params=params)
+
+
+def source_picture(case: Case) -> np.ndarray:
+    """Return the crop that a case codes, uint8 `[H, W, 3]` or `[H, W]`."""
+    top, left, height, width = case.crop
+    with Image.open(ROOT / "data" / "kodak" / case.source) as picture:
+        box = picture.convert("L" if case.grey else "RGB").crop((left, top, left + width, top + height))
+        return np.asarray(box)
+
+
+def make_file(case: Case, codec: TransformCodec, weights: Weights) -> bytes:
+    """Return the `.jxc` file of a case."""
+    image = source_picture(case)
+    if case.change is None:
+        return codec.encode(image, quality=weights.quality)
+    tables = CodingTables.from_arrays(weights.tables)
+    symbols = case.change(codec.latents([image], quality=weights.quality)[0], tables)
+    header = Header(
+        codec_id=codec_id(weights.codec),
+        coder_id=get_coder().coder_id,
+        weights_hash=weights.hash,
+        width=image.shape[1],
+        height=image.shape[0],
+        channels=1 if image.ndim == 2 else 3,
+        bit_depth=8,
+        quality=weights.quality,
+    )
+    return pack(header, [encode_latents(symbols, tables, get_coder())])
+
+
+def record(case: Case, data: bytes, codec: TransformCodec, weights: Weights, folder: Path) -> dict[str, Any]:
+    """Write a golden file, with its decoded picture, and return its row of files.json."""
+    symbols = codec.decode_latents(data)
+    image = codec.decode(data)
+    (folder / f"{case.name}.jxc").write_bytes(data)
+    if case.with_picture:
+        Image.fromarray(image).save(folder / f"{case.name}.png", optimize=True)
+    return {
+        "weights": weights.path.name,
+        "codec": weights.codec,
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "channels": 1 if image.ndim == 2 else 3,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "symbols_shape": list(symbols.shape),
+        "symbols_sha256": hashlib.sha256(symbols.astype("<i4").tobytes()).hexdigest(),
+        "picture": f"{case.name}.png" if case.with_picture else None,
+        "versions": {p: importlib.metadata.version(p) for p in ("jax", "numpy", "constriction")},
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
+    folder, index = GOLDEN / "files", GOLDEN / "files.json"
+    if _OVERWRITE.value:
+        for old in [index, *folder.glob("*"), *(GOLDEN / "weights").glob("*")]:
+            old.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    golden: dict[str, Any] = {"weights": {}, "files": {}}
+    if index.exists():
+        golden = json.loads(index.read_text(encoding="utf-8"))
+    for network in NETWORKS:
+        if network.name not in golden["weights"]:
+            path = make_weights(network, GOLDEN / "weights", _TRAIN_STEPS.value)
+            golden["weights"][network.name] = path.name
+    for case in CASES:
+        if case.name in golden["files"]:
+            continue
+        weights = load_weights(GOLDEN / "weights" / golden["weights"][case.network])
+        codec = TransformCodec(weights.codec, {weights.quality: weights.path})
+        row = record(case, make_file(case, codec, weights), codec, weights, folder)
+        golden["files"][case.name] = row
+        print(f"{case.name}: {(folder / case.name).with_suffix('.jxc').stat().st_size} bytes")
+    index.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,78 @@
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from jaxcodec.data.crops import random_crops, store_photos
+from jaxcodec.errors import BadImage
+
+SIZES = [(8, 8), (8, 23), (40, 9), (17, 30)]
+CROP = 8
+
+
+def labelled_photo(index, height, width):
+    """A photo in which every pixel says where it is: (photo, row, column)."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([np.full_like(rows, index), rows, columns], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return [labelled_photo(index, *size) for index, size in enumerate(SIZES)]
+
+
+@pytest.fixture(scope="module")
+def crops(photos):
+    """Some thousand crops, drawn inside jit from a store on the device."""
+    store = jax.device_put(store_photos(photos, crop_size=CROP))
+    draw = jax.jit(partial(random_crops, batch_size=4000, crop_size=CROP))
+    return np.asarray(draw(store, key=jax.random.key(0)))
+
+
+def test_every_crop_is_a_rectangle_of_one_photo_or_its_mirror_image(photos, crops):
+    assert crops.shape == (4000, CROP, CROP, 3)
+    assert crops.dtype == np.uint8
+    for crop in crops:
+        index, row = crop[0, 0, 0], crop[0, 0, 1]
+        mirrored = crop[0, 0, 2] > crop[0, -1, 2]
+        column = crop[0, -1, 2] if mirrored else crop[0, 0, 2]
+        expected = photos[index][row : row + CROP, column : column + CROP]
+        np.testing.assert_array_equal(crop, expected[:, ::-1] if mirrored else expected)
+
+
+def test_all_photos_positions_and_both_mirror_images_are_drawn(crops):
+    corners, mirrored = crops[:, 0].min(axis=1), crops[:, 0, 0, 2] > crops[:, 0, -1, 2]
+    counts = np.bincount(corners[:, 0], minlength=len(SIZES))
+    # 1,000 expected of each photo, standard deviation 27; 2,000 mirrored, standard deviation 32.
+    assert (np.abs(counts - 1000) < 140).all()
+    assert abs(int(mirrored.sum()) - 2000) < 160
+    for index, (height, width) in enumerate(SIZES):
+        of_photo = corners[corners[:, 0] == index]
+        assert set(of_photo[:, 1]) == set(range(height - CROP + 1))
+        assert set(of_photo[:, 2]) == set(range(width - CROP + 1))
+
+
+def test_crops_follow_their_key(photos):
+    store = store_photos(photos, crop_size=CROP)
+    draw = jax.jit(partial(random_crops, store, batch_size=16, crop_size=CROP))
+    first = draw(key=jax.random.key(1))
+    np.testing.assert_array_equal(first, draw(key=jax.random.key(1)))
+    assert (first != draw(key=jax.random.key(2))).any()
+
+
+def test_grey_photos_are_repeated_over_the_channels():
+    photo = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    store = store_photos([photo], crop_size=8)
+    np.testing.assert_array_equal(store.pixels, np.repeat(photo.reshape(-1, 1), 3, axis=1))
+
+
+@pytest.mark.parametrize("size", [(8, 7), (7, 8)])
+def test_a_photo_smaller_than_the_crop_is_named(photos, size):
+    with pytest.raises(BadImage, match=f"photo 4 is {size[1]}x{size[0]}, smaller than the crop of 8"):
+        store_photos([*photos, labelled_photo(4, *size)], crop_size=8)
+
+
+def test_an_empty_set_is_refused():
+    with pytest.raises(BadImage, match="no training photos"):
+        store_photos([], crop_size=8)

@@ -1,0 +1,143 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxcodec.ops.convolution import strided_convolution, transposed_convolution
+
+PAIRS = [(9, 4), (5, 2), (3, 2), (3, 1), (5, 1)]
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+# One compilation each instead of one per operation: most of this file's time.
+strided = jax.jit(strided_convolution, static_argnames=("stride", "space_to_depth_first"))
+transposed = jax.jit(transposed_convolution, static_argnames="stride")
+
+kernel_and_stride = pytest.mark.parametrize(("K", "s"), PAIRS)
+
+
+def strided_by_loops(x, kernel, s):
+    """out[i] = sum_t x[s i + t - p] w[t], as the module's docstring says."""
+    B, H, W, _ = x.shape
+    K, p = kernel.shape[0], kernel.shape[0] // 2
+    out = np.zeros((B, -(-H // s), -(-W // s), kernel.shape[3]))
+    for i, j in np.ndindex(*out.shape[1:3]):
+        for t, u in np.ndindex(K, K):
+            row, column = s * i + t - p, s * j + u - p
+            if 0 <= row < H and 0 <= column < W:
+                out[:, i, j] += x[:, row, column] @ kernel[t, u]
+    return out
+
+
+def transposed_by_loops(y, kernel, s):
+    """out[o] = sum_i y[i] w[o - s i + p]."""
+    B, h, w, _ = y.shape
+    K, p = kernel.shape[0], kernel.shape[0] // 2
+    out = np.zeros((B, s * h, s * w, kernel.shape[3]))
+    for i, j in np.ndindex(h, w):
+        for t, u in np.ndindex(K, K):
+            row, column = s * i + t - p, s * j + u - p
+            if 0 <= row < s * h and 0 <= column < s * w:
+                out[:, row, column] += y[:, i, j] @ kernel[t, u]
+    return out
+
+
+@partial(jax.jit, static_argnames="s")
+def transposed_by_dilation(y, kernel, s):
+    """Zero insertion by `lhs_dilation`, then correlation with the flipped kernel."""
+    K = kernel.shape[0]
+    padding = [(K // 2, s - 1 + K // 2)] * 2
+    return lax.conv_general_dilated(
+        y, kernel[::-1, ::-1], (1, 1), padding, lhs_dilation=(s, s), dimension_numbers=DIMENSIONS
+    )
+
+
+def example(rng, K, size):
+    x = rng.normal(size=(2, *size, 3)).astype(np.float32)
+    kernel = rng.normal(size=(K, K, 3, 2)).astype(np.float32)
+    return x, kernel
+
+
+@kernel_and_stride
+@pytest.mark.parametrize("size", [(8, 12), (7, 13), (1, 2)])
+def test_strided_convolution_is_its_formula(rng, K, s, size):
+    x, kernel = example(rng, K, size)
+    out = strided(jnp.asarray(x), jnp.asarray(kernel), stride=s)
+    np.testing.assert_allclose(out, strided_by_loops(x, kernel, s), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(("K", "s", "size"), [(1, 2, (2, 4)), (3, 4, (8, 6)), (1, 4, (3, 3))])
+def test_a_stride_beyond_the_kernel_leaves_rows_unread(rng, K, s, size):
+    x, kernel = example(rng, K, size)
+    for first in (False, True):
+        out = strided(jnp.asarray(x), jnp.asarray(kernel), stride=s, space_to_depth_first=first)
+        np.testing.assert_allclose(out, strided_by_loops(x, kernel, s), rtol=1e-4, atol=2e-5)
+
+
+@kernel_and_stride
+@pytest.mark.parametrize("size", [(8, 12), (7, 13), (1, 2)])
+def test_space_to_depth_first_gives_the_same_values(rng, K, s, size):
+    x, kernel = (jnp.asarray(a) for a in example(rng, K, size))
+    direct = strided(x, kernel, stride=s)
+    by_blocks = strided(x, kernel, stride=s, space_to_depth_first=True)
+    np.testing.assert_allclose(by_blocks, direct, rtol=1e-4, atol=2e-5)
+
+
+@kernel_and_stride
+@pytest.mark.parametrize("size", [(4, 6), (3, 5), (1, 1)])
+def test_polyphase_form_equals_the_dilated_convolution(rng, K, s, size):
+    y, kernel = (jnp.asarray(a) for a in example(rng, K, size))
+    out = transposed(y, kernel, stride=s)
+    assert out.shape == (2, s * size[0], s * size[1], 2)
+    np.testing.assert_allclose(out, transposed_by_dilation(y, kernel, s), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(("K", "s"), [(9, 4), (5, 2), (3, 1), (3, 4)])
+def test_transposed_convolution_is_its_formula(rng, K, s):
+    y, kernel = example(rng, K, (3, 4))
+    out = transposed(jnp.asarray(y), jnp.asarray(kernel), stride=s)
+    np.testing.assert_allclose(out, transposed_by_loops(y, kernel, s), rtol=1e-4, atol=2e-5)
+
+
+@kernel_and_stride
+def test_transposed_convolution_is_the_adjoint_of_the_strided_one(rng, K, s):
+    x, kernel = (jnp.asarray(a) for a in example(rng, K, (2 * s, 3 * s)))
+    y = jnp.asarray(rng.normal(size=(2, 2, 3, 2)), jnp.float32)
+    Ax, vjp = jax.vjp(lambda x: strided(x, kernel, stride=s), x)
+    (adjoint,) = vjp(y)
+    ours = transposed(y, kernel.swapaxes(2, 3), stride=s)
+    np.testing.assert_allclose(ours, adjoint, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(jnp.vdot(Ax, y), jnp.vdot(x, ours), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("K", "s"), [(9, 4), (5, 2)])
+def test_gradients_of_the_polyphase_form_are_those_of_the_dilated_one(rng, K, s):
+    y, kernel = (jnp.asarray(a) for a in example(rng, K, (3, 4)))
+    weight = jnp.asarray(rng.normal(size=(2, 3 * s, 4 * s, 2)), jnp.float32)
+    gradients = [
+        jax.jit(jax.grad(lambda y, k, f=f: jnp.vdot(f(y, k), weight), (0, 1)))(y, kernel)
+        for f in (
+            lambda y, k: transposed(y, k, stride=s),
+            lambda y, k: transposed_by_dilation(y, k, s),
+        )
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["down_9x9_4", "down_5x5_2", "up_9x9_4", "up_5x5_2"])
+def test_alignment_is_that_of_tfc_signal_conv(tfc_golden, name):
+    # "same_zeros" of SignalConv2D is aligned as ours, without a shift: corr=True down, corr=False up.
+    case = tfc_golden["origin"]["convolution"][name]
+    x, kernel, y = (jnp.asarray(tfc_golden[f"convolution/{name}/{part}"]) for part in ("x", "kernel", "y"))
+    function = transposed if case["up"] else strided
+    np.testing.assert_allclose(function(x, kernel, stride=case["stride"]), y, rtol=1e-4, atol=5e-5)
+
+
+@pytest.mark.parametrize("function", [strided_convolution, transposed_convolution])
+@pytest.mark.parametrize("shape", [(4, 4, 3, 2), (3, 5, 3, 2), (3, 3, 4, 2), (3, 3, 2)])
+def test_a_kernel_that_is_even_or_does_not_fit_is_refused(function, shape):
+    with pytest.raises(ValueError, match="kernel"):
+        function(jnp.zeros((1, 4, 4, 3)), jnp.zeros(shape), stride=2)

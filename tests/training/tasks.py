@@ -1,0 +1,62 @@
+"""Tasks small enough to train in a test."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def batch_of_noise(data, *, key):
+    """Rows drawn from `data` `[n, S, S, C]`, uint8 `[4, S, S, C]`."""
+    return jnp.take(data, jax.random.randint(key, (4,), 0, data.shape[0]), axis=0)
+
+
+@dataclass(frozen=True)
+class ChannelCoder:
+    """A linear map of three channels to two and back, trained with noise on the two.
+
+    `traces` collects one entry each time jax traces the loss, which is once per compilation.
+    """
+
+    optimise: Any = optax.adam
+    traces: Any = None
+
+    def init(self, key):
+        """Fresh parameters."""
+        down, up = jax.random.split(key)
+        return {"down": jax.random.normal(down, (3, 2)) / 2, "up": jax.random.normal(up, (2, 3)) / 2}
+
+    def loss(self, params, batch, *, key):
+        """Mean squared error under noise."""
+        if self.traces is not None:
+            self.traces.append(batch.shape)
+        x = batch.astype(jnp.float32) / 255.0
+        y = x @ params["down"]
+        y = y + 0.02 * jax.random.normal(key, y.shape)
+        mse = jnp.mean(jnp.square(y @ params["up"] - x))
+        return 100.0 * mse, {"mse": mse}
+
+    def optimiser(self, learning_rate):
+        """Adam, unless asked otherwise."""
+        return self.optimise(learning_rate)
+
+
+@dataclass(frozen=True)
+class Cliff:
+    """The loss log(w): descent from w = 1 reaches w < 0 after some steps, and the loss is no number."""
+
+    def init(self, key):
+        """One parameter, 1."""
+        del key
+        return {"w": jnp.ones((), jnp.float32)}
+
+    def loss(self, params, batch, *, key):
+        """The logarithm of the parameter."""
+        del batch, key
+        return jnp.log(params["w"]), {}
+
+    def optimiser(self, learning_rate):
+        """Gradient descent."""
+        return optax.sgd(learning_rate)
