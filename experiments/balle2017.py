@@ -33,11 +33,17 @@ from jaxcodec.training.loop import LoopConfig, train
 from jaxcodec.training.schedule import Schedule
 from jaxcodec.zoo.weights import load_weights
 
-_TRAIN_DATA = flags.DEFINE_string("train_data", None, "Folder or glob of training photos (lossless, 4:4:4).")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Gets checkpoints and metrics.jsonl; resumes if it has some.")
-_LAMBDA = flags.DEFINE_float("lambda", 0.013, "Weight of 255^2 * MSE against bits per pixel.", lower_bound=0.0)
-_TRANSFORM = flags.DEFINE_enum("transform", "bls2017", ["paper", "bls2017", "bmshj2018"], "The network's stages.")
-_PRIOR = flags.DEFINE_enum("prior", "deep_factorized", ["deep_factorized", "piecewise_linear"], "The density.")
+_TRAIN_DATA = flags.DEFINE_string("train_data", "", "Folder or glob of training photos (lossless, 4:4:4).")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Gets checkpoints and metrics.jsonl; resumes if it has some.")
+_LAMBDA = flags.DEFINE_float(
+    "lambda", 0.013, "Weight of 255^2 * MSE against bits per pixel.", lower_bound=0.0
+)
+_TRANSFORM = flags.DEFINE_enum(
+    "transform", "bls2017", ["paper", "bls2017", "bmshj2018"], "The network's stages."
+)
+_PRIOR = flags.DEFINE_enum(
+    "prior", "deep_factorized", ["deep_factorized", "piecewise_linear"], "The density."
+)
 _CHANNELS = flags.DEFINE_integer("channels", 192, "N, hidden channels.", lower_bound=1)
 _LATENTS = flags.DEFINE_integer("latent_channels", None, "M, channels of the latents; N when not given.")
 _STEPS = flags.DEFINE_integer("steps", None, "Length in updates; give this or --max_seconds.")
@@ -46,17 +52,25 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Crops per update.", lower_b
 _CROP_SIZE = flags.DEFINE_integer("crop_size", 256, "Pixels per side, a multiple of 16.", lower_bound=16)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Arithmetic of the convolutions.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-4, "Adam's peak learning rate.")
-_DENSITY_RATE = flags.DEFINE_float("density_rate", 1.0, "Step size of the piecewise-linear density's own rule.")
+_PRIOR_FACTOR = flags.DEFINE_float("prior_factor", 10.0, "Learning rate of the deep factorized prior, times.")
+_DENSITY_RATE = flags.DEFINE_float(
+    "density_rate", 1.0, "Step size of the piecewise-linear density's own rule."
+)
 _SCHEDULE = flags.DEFINE_enum("schedule", "cosine", ["cosine", "stepped"], "Shape after the warm-up.")
 _WARMUP = flags.DEFINE_float("warmup", 0.04, "Share of the run spent warming up.")
 _EMA_DECAY = flags.DEFINE_float("ema_decay", 0.999, "Decay of the exported weight average.")
 _CLIP_NORM = flags.DEFINE_float("clip_norm", 1.0, "Largest global gradient norm.")
-_STEPS_PER_CALL = flags.DEFINE_integer("steps_per_call", None, "Updates per compiled call; 1 on CPU, else 100.")
+_STEPS_PER_CALL = flags.DEFINE_integer(
+    "steps_per_call", None, "Updates per compiled call; 1 on CPU, else 100."
+)
 _LOG_EVERY = flags.DEFINE_integer("log_every", 100, "Steps between log lines.")
 _SAVE_EVERY = flags.DEFINE_integer("save_every", 2000, "Steps between checkpoints.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of initialisation, crops and noise.")
 _INIT = flags.DEFINE_enum(
-    "init", "principal_components", ["principal_components", "random"], "How a run without --init_weights begins."
+    "init",
+    "principal_components",
+    ["principal_components", "random"],
+    "How a run without --init_weights begins.",
 )
 _INIT_WEIGHTS = flags.DEFINE_string("init_weights", None, "Weight file to start from, of the same network.")
 _INIT_GAIN = flags.DEFINE_float(
@@ -71,6 +85,7 @@ class RateDistortion:
     config: TransformConfig
     weight: float
     dtype: Any = jnp.float32
+    prior_factor: float = 10.0
     density_rate: float = 1.0
     space_to_depth_first: bool = False
 
@@ -90,22 +105,26 @@ class RateDistortion:
         """Bits per pixel + lambda * 255^2 * MSE, for uint8 `[B, S, S, 3]`."""
         x = batch.astype(jnp.float32) / 255.0
         quantise = partial(additive_uniform_noise, key=key)
-        reconstruction, likelihoods = self.coder.apply({"params": params}, x, quantise=quantise)
+        coded: Any = self.coder.apply({"params": params}, x, quantise=quantise)
+        reconstruction, likelihoods = coded
         bpp = -jnp.log2(likelihoods).sum() / (x.shape[0] * x.shape[1] * x.shape[2])
         mse = jnp.mean(jnp.square(reconstruction - x))
         terms = {"bpp": bpp, "mse": mse, "psnr": -10.0 * jnp.log10(mse)}
         return bpp + self.weight * 255.0**2 * mse, terms
 
     def optimiser(self, learning_rate: Any) -> optax.GradientTransformation:
-        """Adam; the piecewise-linear density follows its own rule."""
-        adam = optax.scale_by_adam()
-        ours = optax.chain(adam, optax.scale(-1.0), optax.scale(learning_rate))
+        """Adam; the prior at a higher rate, or by its own rule where it is piecewise linear."""
+
+        def adam(factor: float) -> optax.GradientTransformation:
+            return optax.chain(optax.scale_by_adam(), optax.scale(-factor), optax.scale(learning_rate))
+
         if self.config.prior == "deep_factorized":
-            return ours
-        rule = density_descent(rate=self.density_rate, positions_per_pixel=1 / STRIDE**2)
+            prior = adam(self.prior_factor)
+        else:
+            prior = density_descent(rate=self.density_rate, positions_per_pixel=1 / STRIDE**2)
         return optax.multi_transform(
-            {"network": ours, "density": rule},
-            lambda params: {name: "density" if name == "prior" else "network" for name in params},
+            {"network": adam(1.0), "prior": prior},
+            lambda params: {name: "prior" if name == "prior" else "network" for name in params},
         )
 
 
@@ -118,7 +137,9 @@ def scale_latents(params: Mapping[str, Any], config: TransformConfig, gain: floa
         For the `paper` transform, whose GDN on the latents does not commute with a gain, or another prior.
     """
     if config.transform == "paper" or config.prior != "deep_factorized":
-        raise ValueError("--init_gain works with transforms bls2017 and bmshj2018 and the deep factorized prior")
+        raise ValueError(
+            "--init_gain works with transforms bls2017 and bmshj2018 and the deep factorized prior"
+        )
     last = f"convolution_{len(config.stages) - 1}"
     new = jax.tree.map(np.asarray, dict(params))
     analysis = {name: value * gain for name, value in params["analysis"][last].items()}
@@ -141,7 +162,9 @@ def _initial_params(task: RateDistortion, store: PhotoStore) -> Any:
         return from_principal_components(task.init(key_params), np.asarray(crops), config, task.weight)
     weights = load_weights(_INIT_WEIGHTS.value)
     if TransformConfig(**weights.config) != config:
-        raise app.UsageError(f"{_INIT_WEIGHTS.value} holds {weights.config}; the flags ask for {config.to_dict()}")
+        raise app.UsageError(
+            f"{_INIT_WEIGHTS.value} holds {weights.config}; the flags ask for {config.to_dict()}"
+        )
     params = weights.params
     return params if math.isclose(_INIT_GAIN.value, 1.0) else scale_latents(params, config, _INIT_GAIN.value)
 
@@ -152,23 +175,26 @@ def main(argv: Sequence[str]) -> None:
     if _CROP_SIZE.value % STRIDE:
         raise app.UsageError(f"--crop_size={_CROP_SIZE.value} is not a multiple of {STRIDE}")
     on_cpu = jax.default_backend() == "cpu"
-    config = TransformConfig(
-        transform=_TRANSFORM.value,
-        channels=_CHANNELS.value,
-        latent_channels=_LATENTS.value or _CHANNELS.value,
-        prior=_PRIOR.value,
-    )
+    network: dict[str, Any] = {
+        "transform": _TRANSFORM.value,
+        "channels": _CHANNELS.value,
+        "latent_channels": _LATENTS.value or _CHANNELS.value,
+        "prior": _PRIOR.value,
+    }
+    config = TransformConfig(**network)
     task = RateDistortion(
         config,
         _LAMBDA.value,
         jnp.dtype(_DTYPE.value),
+        prior_factor=_PRIOR_FACTOR.value,
         density_rate=_DENSITY_RATE.value,
         space_to_depth_first=not on_cpu,
     )
+    schedule: dict[str, Any] = {"peak": _LEARNING_RATE.value, "warmup": _WARMUP.value, "shape": _SCHEDULE.value}
     loop = LoopConfig(
         steps=_STEPS.value,
         max_seconds=_MAX_SECONDS.value,
-        schedule=Schedule(peak=_LEARNING_RATE.value, warmup=_WARMUP.value, shape=_SCHEDULE.value),
+        schedule=Schedule(**schedule),
         clip_norm=_CLIP_NORM.value,
         ema_decay=_EMA_DECAY.value,
         steps_per_call=_STEPS_PER_CALL.value or (1 if on_cpu else 100),
@@ -193,7 +219,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _own_flags() -> list[flags.Flag]:
-    return list(flags.FLAGS.get_flags_for_module(__name__) or flags.FLAGS.get_key_flags_for_module("__main__"))
+    return list(
+        flags.FLAGS.get_flags_for_module(__name__) or flags.FLAGS.get_key_flags_for_module("__main__")
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from jaxcodec.codecs.balle2017.export import export
 from jaxcodec.codecs.balle2017.model import TransformConfig
 from jaxcodec.training.checkpoint import Checkpoints
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of the training run.")
-_QUALITY = flags.DEFINE_integer("quality", None, "The quality number that the weights will serve.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", "", "The --workdir of the training run.")
+_QUALITY = flags.DEFINE_integer(
+    "quality", 0, "The quality number that the weights will serve.", lower_bound=0
+)
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
 _LAST = flags.DEFINE_boolean("last", False, "Export the last weights instead of their moving average.")
 

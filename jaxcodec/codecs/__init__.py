@@ -1,0 +1,1 @@
+"""Codecs: pictures in, bytes out. `registry.py` finds one by name; one file or folder per system."""

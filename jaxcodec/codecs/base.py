@@ -33,15 +33,29 @@ class Codec(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name it was loaded by."""
+        ...
+
     @property
-    def qualities(self) -> tuple[int, ...]: ...
+    def qualities(self) -> tuple[int, ...]:
+        """Accepted qualities, ascending."""
+        ...
+
     @property
-    def default_quality(self) -> int: ...
+    def default_quality(self) -> int:
+        """What None stands for."""
+        ...
+
     @property
-    def ladder(self) -> tuple[int, ...]: ...
+    def ladder(self) -> tuple[int, ...]:
+        """Qualities of a benchmark."""
+        ...
+
     @property
-    def extension(self) -> str: ...
+    def extension(self) -> str:
+        """Ending of its files."""
+        ...
 
     def encode(self, image: np.ndarray, *, quality: int | None = None, options: Any = None) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]`; `options` is the codec's own frozen dataclass."""

@@ -85,7 +85,9 @@ def choose_shape(
         return len(windows(0, size, shape, halo=halo, stride=stride)) * shape[0] * shape[1]
 
     # A small window spends most of its area on halo, so it is for pictures that fit in it.
-    fitting = [s for s in shapes if s == shapes[-1] or s[0] >= 8 * halo or (size[0] <= s[0] and size[1] <= s[1])]
+    fitting = [
+        s for s in shapes if s == shapes[-1] or s[0] >= 8 * halo or (size[0] <= s[0] and size[1] <= s[1])
+    ]
     return min(fitting, key=area)
 
 
@@ -117,7 +119,7 @@ def cut(array: np.ndarray, row: int, column: int, height: int, width: int) -> np
 
 
 def run(
-    function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    function: Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array],
     inputs: Sequence[np.ndarray],
     outputs: Sequence[np.ndarray],
     sizes: Sequence[tuple[int, int]],
@@ -152,7 +154,8 @@ def run(
     for shape, group in plan(sizes, shapes, halo=halo, stride=stride, batch_size=batch_size):
         height, width = shape[0] // input_stride, shape[1] // input_stride
         cuts = [
-            cut(inputs[w.picture], w.row // input_stride, w.column // input_stride, height, width) for w in group
+            cut(inputs[w.picture], w.row // input_stride, w.column // input_stride, height, width)
+            for w in group
         ]
         empty = batch_size - len(group)
         batch = np.stack(cuts + [np.zeros_like(cuts[0])] * empty)

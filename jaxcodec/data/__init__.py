@@ -1,0 +1,1 @@
+"""Pictures and photo sets: reading files of any kind, writing files safely, drawing crops."""

@@ -23,8 +23,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        policy = ocp.training.preservation_policies.LatestN(keep)
-        self._checkpointer = ocp.training.Checkpointer(folder.absolute(), preservation_policy=policy)
+        # orbax's own annotations contradict each other here.
+        policy: Any = ocp.training.preservation_policies.LatestN(keep)
+        self._checkpointer = ocp.training.Checkpointer(str(folder.absolute()), preservation_policy=policy)
 
     def __enter__(self) -> Checkpoints:
         return self

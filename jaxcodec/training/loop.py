@@ -6,9 +6,10 @@ How a run starts, in this order: the newest checkpoint in its folder; else the g
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class LoopConfig:
 
     steps: int | None = None
     max_seconds: float | None = None
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     steps_per_call: int = 1
@@ -112,7 +113,9 @@ def train(
     # --- State: never built on the host.
     key = jax.random.key(config.seed)
     if initial_params is None:
-        state = jax.jit(lambda k: init_state(task, k), out_shardings=replicated)(jax.random.fold_in(key, 2**31 - 1))
+        state = jax.jit(lambda k: init_state(task, k), out_shardings=replicated)(
+            jax.random.fold_in(key, 2**31 - 1)
+        )
     else:
         state = jax.jit(lambda p: init_state(task, key, p), out_shardings=replicated)(initial_params)
     data = jax.device_put(data, replicated)
@@ -162,7 +165,7 @@ def train(
                 last_save = step
         if pending:
             _log(writer, step, pending, (step - last_log) / max(clock() - logged_at, 1e-9), elapsed)
-        state = state.replace(elapsed=jnp.asarray(elapsed, jnp.float32))
+        state = dataclasses.replace(state, elapsed=jnp.asarray(elapsed, jnp.float32))
         checkpoints.save(step, state, stored)
     return state
 

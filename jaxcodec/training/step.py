@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -95,13 +96,13 @@ def make_chunk(
         ema = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, state.ema_params, params)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         metrics = {"loss": loss, "gradient_norm": norm, "learning_rate": learning_rate, **terms}
-        new = state.replace(step=state.step + 1, params=params, ema_params=ema, opt_state=opt_state)
+        new = dataclasses.replace(
+            state, step=state.step + 1, params=params, ema_params=ema, opt_state=opt_state
+        )
         return new, {**metrics, "finite": finite.astype(jnp.float32)}
 
-    def chunk(
-        state: TrainState, data: Any, key: jax.Array, elapsed: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        state = state.replace(elapsed=elapsed)
+    def chunk(state: TrainState, data: Any, key: jax.Array, elapsed: jax.Array) -> tuple[TrainState, Metrics]:
+        state = dataclasses.replace(state, elapsed=elapsed)
         if steps_per_call == 1:
             return update(state, data, key)
         state, metrics = jax.lax.scan(

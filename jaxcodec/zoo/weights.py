@@ -143,7 +143,9 @@ def load_weights(path: str | Path) -> Weights:
     except OSError as error:
         raise WrongWeights(f"{path}: {error.strerror or error}") from error
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise WrongWeights(f"{path} is not a jaxcodec weight file; scripts/export_weights.py makes one") from error
+        raise WrongWeights(
+            f"{path} is not a jaxcodec weight file; scripts/export_weights.py makes one"
+        ) from error
     if not known:
         raise WrongWeights(f"{path} has weight format {header['format']}; this version reads {_FORMAT}")
     tables = {k[7:]: v for k, v in arrays.items() if k.startswith("tables/")}

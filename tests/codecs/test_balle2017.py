@@ -338,8 +338,8 @@ shapes = {shapes!r}
 codec = fixture_codec("bls2017", window_shapes=shapes)
 codec.decode(codec.encode(np.zeros((600, 900, 3), np.uint8)))  # several windows: everything is compiled
 before = peak()
-texture = np.arange(2000)[:, None, None] ^ np.arange(3000)[:, None]
-image = np.broadcast_to(texture.astype(np.uint8), (2000, 3000, 3))
+rows, columns = ((np.arange(n) % 256).astype(np.uint8) for n in (2000, 3000))
+image = np.broadcast_to(rows[:, None, None] ^ columns[:, None], (2000, 3000, 3))
 assert codec.decode(codec.encode(image)).shape == (2000, 3000, 3)
 print(peak() - before)
 """
@@ -353,8 +353,8 @@ def _growth_in_mib(shapes):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 def test_a_large_picture_takes_memory_for_its_pixels_and_latents_only():
-    # 18 MB of pixels, twice, and 0.75 MB of latents, several times. One float32 copy would be 72 MB more.
-    assert _growth_in_mib(((512, 768), (768, 512))) < 80
+    # 6 and 18 MB of pixels, and 0.75 MB of latents several times: 37 were measured, and 154 in one window.
+    assert _growth_in_mib(((512, 768), (768, 512))) < 100
 
 
 def test_pictures_of_24_sizes_in_one_call_compile_at_most_4_programs():

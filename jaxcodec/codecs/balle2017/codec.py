@@ -53,7 +53,7 @@ def _analyse(
     x = pixels.astype(jnp.float32) / 255.0
     # An accelerator's default would be TF32 or bfloat16, and its symbols and pixels not those of a CPU.
     with jax.default_matmul_precision("float32"):
-        y = Analysis(config).apply({"params": params}, x, Extent(origin, size))
+        y: Any = Analysis(config).apply({"params": params}, x, Extent(origin, size))
     y = jnp.clip(y, -_LARGEST_LATENT, _LARGEST_LATENT)
     return rate_aware_round(y, lengths, weight).astype(jnp.int32)
 
@@ -66,7 +66,9 @@ def _synthesise(
     # Synthesis runs on whole latents, so the picture ends where its last latent does.
     whole = -(-size // STRIDE) * STRIDE
     with jax.default_matmul_precision("float32"):
-        x = Synthesis(config).apply({"params": params}, symbols.astype(jnp.float32), Extent(origin, whole))
+        x: Any = Synthesis(config).apply(
+            {"params": params}, symbols.astype(jnp.float32), Extent(origin, whole)
+        )
     return jnp.round(jnp.clip(x, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
@@ -139,9 +141,7 @@ class TransformCodec:
 
     extension = ".jxc"
 
-    def __init__(
-        self, name: str, paths: dict[int, Path], *, options: TransformOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, paths: dict[int, Path], *, options: TransformOptions | None = None) -> None:
         self.name = name
         self._paths = dict(sorted(paths.items()))
         self._options = options or TransformOptions()
@@ -179,7 +179,9 @@ class TransformCodec:
         model = self._model(self._paths[check_quality(quality, self)])
         coder = get_coder()
         files = []
-        for image, symbols in zip(images, self.latents(images, quality=quality, options=options), strict=True):
+        for image, symbols in zip(
+            images, self.latents(images, quality=quality, options=options), strict=True
+        ):
             header = Header(
                 codec_id=codec_id(self.name),
                 coder_id=coder.coder_id,
@@ -235,9 +237,7 @@ class TransformCodec:
             for h, w in sizes
         ]
         self._run(
-            partial(
-                _analyse, model.analysis, model.lengths, options.rounding_weight, config=model.config
-            ),
+            partial(_analyse, model.analysis, model.lengths, options.rounding_weight, config=model.config),
             model,
             pixels,
             outputs,
@@ -254,7 +254,9 @@ class TransformCodec:
         header, chunks = unpack(data, limits=self._options.limits)
         name = codec_name(header.codec_id)
         if name != self.name:
-            raise BadOption(f"the file was written by {name}, not {self.name}; jaxcodec.decode picks the codec")
+            raise BadOption(
+                f"the file was written by {name}, not {self.name}; jaxcodec.decode picks the codec"
+            )
         if len(chunks) != 1:
             raise CorruptFile(f"a {self.name} file has one chunk, this one has {len(chunks)}")
         model = self._model(self._find(header.weights_hash))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcodec.codecs.balle2017.model import TransformConfig, TransformCoder
+from jaxcodec.codecs.balle2017.model import TransformCoder, TransformConfig
 from jaxcodec.coding.tables import CodingTables, quantize_probabilities
 from jaxcodec.entropy import deep_factorized, piecewise_linear
 from jaxcodec.zoo.weights import round_params, save_weights
@@ -47,5 +47,10 @@ def export(
     rounded = round_params(params)
     tables = coding_tables(rounded, config)
     return save_weights(
-        folder, codec=codec, quality=quality, config=config.to_dict(), params=rounded, tables=tables.to_arrays()
+        folder,
+        codec=codec,
+        quality=quality,
+        config=config.to_dict(),
+        params=rounded,
+        tables=tables.to_arrays(),
     )

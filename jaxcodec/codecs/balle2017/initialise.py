@@ -14,6 +14,12 @@ w = 6 / ln 2 in `rounding.py` and a loss of bits per pixel + lambda 255^2 MSE ov
 
     g^2 = lambda 255^2 / 3 / PIXEL_SCALE^2 * ln 2 / 6.
 
+The uniform noise of variance 1/12 swamps latents that are no stronger. For a latent of variance s^2, analysis
+and synthesis are both multiplied by a, which gives the distortion 1/12 (in units of the step) at the least
+rate, or drops the latent: reverse water-filling, Cover and Thomas, Elements of Information Theory, 10.3.3,
+
+    a^2 = 1 - 1 / (12 s^2).
+
 All other taps and channels keep their random values, scaled down; training makes of it overlapping filters.
 """
 
@@ -35,8 +41,16 @@ _GAMMA = 0.001
 """Initial diagonal of GDN's gamma: GDN and IGDN then undo each other to a percent or two."""
 
 
+_LEAST_SPREAD = 0.3
+"""Weaker components are not scaled up to 1: their kernels would be large, and training unstable."""
+
+
+_LEAST_STRENGTH = 0.01
+"""Of a^2: dropped latents keep a gradient."""
+
+
 def latent_gain(weight: float) -> float:
-    """g for a loss of bits per pixel + `weight` * 255^2 * MSE."""
+    """G for a loss of bits per pixel + `weight` * 255^2 * MSE."""
     return math.sqrt(weight * 255.0**2 / 3.0 / PIXEL_SCALE**2 * math.log(2.0) / 6.0)
 
 
@@ -63,7 +77,9 @@ def from_principal_components(
     """
     if config.transform == "paper" or config.prior != "deep_factorized":
         raise ValueError("starting from principal components needs bls2017 or bmshj2018, deep_factorized")
-    new = {part: {name: dict(leaf) for name, leaf in params[part].items()} for part in ("analysis", "synthesis")}
+    new = {
+        part: {name: dict(leaf) for name, leaf in params[part].items()} for part in ("analysis", "synthesis")
+    }
     values = (crops.astype(np.float64) / 255.0 - 0.5) * PIXEL_SCALE
     previous_scale = np.ones(values.shape[-1])
     gain = latent_gain(weight)
@@ -74,12 +90,16 @@ def from_principal_components(
         vectors = np.linalg.eigh(moment)[1][:, ::-1][:, : config.latent_channels if last else config.channels]
         components = blocks @ vectors
         spread = np.sqrt(np.mean(np.square(components), axis=(0, 1, 2)))
-        scale = np.full(spread.shape, 1.0 / gain) if last else np.maximum(spread, 0.05)
+        if last:
+            strength = np.sqrt(np.maximum(1.0 - 1.0 / (12.0 * np.square(gain * spread)), _LEAST_STRENGTH))
+            scale, back = 1.0 / (gain * strength), strength / gain
+        else:
+            scale = back = np.maximum(spread, _LEAST_SPREAD)
         # [s, s, kept before, kept now]
         rotation = vectors.reshape(stride, stride, values.shape[-1], -1)
         name, at = f"convolution_{i}", kernel_size // 2
         forward = rotation * previous_scale[:, None] / scale
-        backward = (rotation / previous_scale[:, None] * scale).transpose(0, 1, 3, 2)
+        backward = (rotation / previous_scale[:, None] * back).transpose(0, 1, 3, 2)
         new["analysis"][name]["kernel"] = _write(params["analysis"][name]["kernel"], forward, at)
         new["synthesis"][name]["kernel"] = _write(params["synthesis"][name]["kernel"], backward, at)
         values, previous_scale = components, scale
@@ -87,7 +107,10 @@ def from_principal_components(
         for name in [name for name in part if "gdn" in name]:
             channels = part[name]["gamma"].shape[0]
             part[name]["gamma"] = np.sqrt(_GAMMA * np.eye(channels) + SQUARE_OFFSET).astype(np.float32)
-    return {**new, "prior": _fit_prior(params["prior"], np.mean(np.abs(values), axis=(0, 1, 2)) * gain)}
+    return {
+        **new,
+        "prior": _fit_prior(params["prior"], np.mean(np.abs(values / previous_scale), axis=(0, 1, 2))),
+    }
 
 
 def _blocks(x: np.ndarray, s: int) -> np.ndarray:
@@ -107,8 +130,9 @@ def _write(kernel: Any, block: np.ndarray, at: int) -> np.ndarray:
 def _fit_prior(prior: Mapping[str, Any], deviation: np.ndarray) -> dict[str, Any]:
     """Set each channel's initial spread to its mean absolute deviation, `[kept]`; the rest get the smallest."""
     matrix = np.asarray(prior["matrix_0"], np.float64)
-    spread = np.full(matrix.shape[0], 0.3)
-    spread[: deviation.size] += deviation
+    spread = np.full(matrix.shape[0], 0.1)
+    # A logistic of scale s has a mean absolute deviation of 2 ln 2 s.
+    spread[: deviation.size] += deviation / (2.0 * math.log(2.0))
     # The fresh prior is about logistic with scale 10 (its init_scale).
     slope = np.logaddexp(0.0, matrix) * (10.0 / spread)[:, None, None]
     raw = np.where(slope > 20.0, slope, np.log(np.expm1(np.minimum(slope, 20.0))))

@@ -49,7 +49,10 @@ def code_lengths(tables: CodingTables) -> CodeLengths:
     """The code lengths of `tables`."""
     longest = max(len(counts) for counts in tables.counts)
     bits = np.stack(
-        [PRECISION - np.log2(np.pad(counts, (0, longest - len(counts)), mode="edge")) for counts in tables.counts]
+        [
+            PRECISION - np.log2(np.pad(counts, (0, longest - len(counts)), mode="edge"))
+            for counts in tables.counts
+        ]
     )
     return CodeLengths(bits.astype(np.float32), np.array(tables.offsets), tables.sizes)
 
