@@ -190,7 +190,11 @@ def main(argv: Sequence[str]) -> None:
         density_rate=_DENSITY_RATE.value,
         space_to_depth_first=not on_cpu,
     )
-    schedule: dict[str, Any] = {"peak": _LEARNING_RATE.value, "warmup": _WARMUP.value, "shape": _SCHEDULE.value}
+    schedule: dict[str, Any] = {
+        "peak": _LEARNING_RATE.value,
+        "warmup": _WARMUP.value,
+        "shape": _SCHEDULE.value,
+    }
     loop = LoopConfig(
         steps=_STEPS.value,
         max_seconds=_MAX_SECONDS.value,

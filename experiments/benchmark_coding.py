@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from jaxcodec.codecs.balle2017 import TransformCodec, TransformOptions
+from jaxcodec.codecs.balle2017 import TransformCodec
 from jaxcodec.codecs.balle2017.export import export
 from jaxcodec.codecs.balle2017.model import TransformCoder, TransformConfig
 from jaxcodec.codecs.registry import load
@@ -95,7 +95,7 @@ def _random_codec(config: TransformConfig, name: str, folder: Path) -> Transform
     coder = TransformCoder(config)
     params = coder.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), quantise=jnp.round)["params"]
     path = export(folder, codec=name, quality=1, config=config, params=params)
-    return TransformCodec(name, {1: path}, options=TransformOptions(rounding_weight=float("inf")))
+    return TransformCodec(name, {1: path})
 
 
 def _timed(codec: Any) -> Callable[[Path], tuple[float, float, int]]:

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import math
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcodec.codecs.balle2017 import TransformOptions, load_balle2017, load_bmshj2018
+from jaxcodec.codecs.balle2017 import load_balle2017, load_bmshj2018
 from jaxcodec.codecs.balle2017.export import coding_tables, export
 from jaxcodec.codecs.balle2017.model import Analysis, Synthesis, TransformCoder, TransformConfig
 from jaxcodec.codecs.base import Codec
@@ -27,7 +26,6 @@ from tests.codecs.golden_codecs import (
     weights_path,
 )
 
-NEAREST = math.inf  # rounding_weight: what the untiled references below do
 SIZES = [(1, 1), (5, 7), (300, 200), (513, 769), (1, 2000)]
 
 
@@ -74,7 +72,7 @@ def test_the_fixture_codecs_keep_the_protocol(network):
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_a_picture_of_any_size_comes_back_in_its_size(height, width):
     image = photo(height, width, top=100)
-    codec = fixture_codec("bls2017", rounding_weight=NEAREST)
+    codec = fixture_codec("bls2017")
     data = codec.encode(image)
     header = read_header(data)
     assert (header.width, header.height, header.channels) == (width, height, 3)
@@ -102,7 +100,7 @@ def test_many_small_windows_code_what_one_large_window_does(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_windows_code_what_the_network_makes_of_the_whole_picture(network):
     image = photo(137, 251, name="kodim05.png")
-    codec = fixture_codec(network, window_shapes=((128, 128),), rounding_weight=NEAREST)
+    codec = fixture_codec(network, window_shapes=((128, 128),))
     data = codec.encode(image)
     symbols = codec.decode_latents(data)
     assert_nearly_the_same_symbols(symbols, untiled_latents(network, image))
@@ -159,18 +157,6 @@ def test_a_file_is_as_large_as_the_models_own_estimate(network):
     estimate = float(-jnp.log2(likelihoods).sum()) / 8
     assert estimate > 3000
     assert abs(len(data) - estimate) <= 0.01 * estimate + 24
-
-
-def test_rounding_by_rate_saves_bits_and_costs_little_distortion():
-    image = photo(256, 256, name="kodim05.png")
-    sizes, errors = {}, {}
-    for weight in (NEAREST, TransformOptions().rounding_weight):
-        codec = fixture_codec("bls2017", rounding_weight=weight)
-        data = codec.encode(image)
-        sizes[weight], errors[weight] = len(data), psnr(codec.decode(data), image)
-    balanced = TransformOptions().rounding_weight
-    assert sizes[balanced] < sizes[NEAREST]
-    assert errors[balanced] > errors[NEAREST] - 0.5
 
 
 def test_a_file_of_other_weights_raises_wrong_weights():
@@ -347,7 +333,8 @@ print(peak() - before)
 
 def _growth_in_mib(shapes):
     code = _LARGE.format(root=str(ROOT), shapes=shapes)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     return float(done.stdout)
 
 

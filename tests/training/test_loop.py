@@ -64,7 +64,7 @@ def test_training_lowers_the_loss(tmp_path):
     assert curve[-1] < 0.5 * curve[0]
 
 
-@pytest.mark.parametrize("reads_before_the_end", [30, 50])
+@pytest.mark.parametrize("reads_before_the_end", [30, 45])
 def test_an_interrupted_run_resumes_to_the_same_losses_bit_for_bit(tmp_path, reads_before_the_end):
     config = LoopConfig(steps=20, log_every=1, save_every=4, schedule=SCHEDULE, seed=3)
 
@@ -78,7 +78,7 @@ def test_an_interrupted_run_resumes_to_the_same_losses_bit_for_bit(tmp_path, rea
     assert 4 < done < 20
     parts = run(tmp_path / "parts")
     # It went on from a checkpoint, not from the start, and not from the very step it was stopped at.
-    assert 20 < len(logged(tmp_path / "parts")) < 20 + 4 + 1
+    assert 20 < len(logged(tmp_path / "parts")) < 20 + 4
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert_same_state(parts, whole)
 
@@ -93,7 +93,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 
 def test_the_seed_decides_the_run(tmp_path):
     def run(name, seed):
-        config = LoopConfig(steps=3, log_every=1, seed=seed, schedule=SCHEDULE)
+        config = LoopConfig(steps=4, log_every=1, seed=seed, schedule=SCHEDULE)
         train(ChannelCoder(), DATA, batch_of_noise, config, tmp_path / name)
         return losses(tmp_path / name)
 
@@ -122,18 +122,18 @@ def test_seconds_end_the_run_and_drive_the_schedule(tmp_path):
 
 
 def test_seconds_count_over_all_resumptions(tmp_path):
-    config = LoopConfig(max_seconds=60.0, log_every=1, save_every=2, schedule=SCHEDULE)
+    config = LoopConfig(max_seconds=30.0, log_every=1, save_every=2, schedule=SCHEDULE)
 
     def run(**options):
         return train(ChannelCoder(), DATA, batch_of_noise, config, tmp_path, **options)
 
     with pytest.raises(InterruptedRunError):
-        run(clock=clock_that_fails(30))
+        run(clock=clock_that_fails(15))
     before = logged(tmp_path)[-1]["elapsed"]
     state = run(clock=ticking())
-    assert 60.0 <= state.elapsed < 66.0
+    assert 30.0 <= state.elapsed < 36.0
     resumed = [line["elapsed"] for line in logged(tmp_path)][-3:]
-    assert before < resumed[0] < resumed[-1] < 60.0
+    assert before < resumed[0] < resumed[-1] < 30.0
     steps = int(state.step)
     assert run(clock=ticking()).step == steps
 
@@ -151,21 +151,23 @@ def test_initial_parameters_start_a_run_but_never_replace_a_checkpoint(tmp_path)
 
 
 def test_the_description_is_stored_beside_the_state(tmp_path):
-    config = LoopConfig(steps=2, schedule=SCHEDULE)
+    config = LoopConfig(steps=4, schedule=SCHEDULE)
     description = {
         "network": {"channels": 4, "transform": "paper"},
         "flags": {"lambda": 0.013, "steps": None},
     }
-    train(ChannelCoder(), DATA, batch_of_noise, config, tmp_path, description=description)
+    trained = train(ChannelCoder(), DATA, batch_of_noise, config, tmp_path, description=description)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        stored = checkpoints.config()
+        state, stored = checkpoints.read()
+    assert int(state["step"]) == 4
+    np.testing.assert_array_equal(state["ema_params"]["up"], trained.ema_params["up"])
     assert stored["description"] == description
-    assert stored["loop"]["steps"] == 2
+    assert stored["loop"]["steps"] == 4
     assert stored["loop"]["schedule"]["peak"] == SCHEDULE.peak
 
 
 def test_only_the_latest_checkpoints_are_kept(tmp_path):
-    config = LoopConfig(steps=8, save_every=2, schedule=SCHEDULE)
+    config = LoopConfig(steps=4, save_every=1, schedule=SCHEDULE)
     train(ChannelCoder(), DATA, batch_of_noise, config, tmp_path)
     kept = [path for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()]
     assert len(kept) == 2

@@ -22,7 +22,8 @@ SETTINGS = {
 
 
 def run(task, state, calls=1, *, elapsed=0.0, **changes):
-    chunk = jax.jit(make_chunk(task, batch_of_noise, **(SETTINGS | changes)))
+    """The state and metrics after some calls; not compiled as a whole, since every test asks for another step."""
+    chunk = make_chunk(task, batch_of_noise, **(SETTINGS | changes))
     metrics = {}
     for _ in range(calls):
         state, metrics = chunk(state, DATA, jax.random.key(7), jnp.float32(elapsed))

@@ -14,12 +14,6 @@ import numpy as np
 
 from jaxcodec.codecs import tiling
 from jaxcodec.codecs.balle2017.model import STRIDE, Analysis, Synthesis, TransformConfig
-from jaxcodec.codecs.balle2017.rounding import (
-    BALANCED_WEIGHT,
-    CodeLengths,
-    code_lengths,
-    rate_aware_round,
-)
 from jaxcodec.codecs.base import check_image, check_quality
 from jaxcodec.coding.codec_ids import codec_id, codec_name
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
@@ -41,8 +35,6 @@ _CODER_SLACK = 8
 @partial(jax.jit, static_argnames="config")
 def _analyse(
     params: Any,
-    lengths: CodeLengths,
-    weight: float,
     pixels: jax.Array,
     origin: jax.Array,
     size: jax.Array,
@@ -55,7 +47,7 @@ def _analyse(
     with jax.default_matmul_precision("float32"):
         y: Any = Analysis(config).apply({"params": params}, x, Extent(origin, size))
     y = jnp.clip(y, -_LARGEST_LATENT, _LARGEST_LATENT)
-    return rate_aware_round(y, lengths, weight).astype(jnp.int32)
+    return jnp.round(y).astype(jnp.int32)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -78,8 +70,6 @@ class TransformOptions:
 
     Attributes
     ----------
-    rounding_weight
-        Price of squared error in bits when a latent is rounded (`rounding.py`); infinity rounds to nearest.
     window_shapes
         Heights and widths of the windows, multiples of 16.
     window_batch
@@ -88,7 +78,6 @@ class TransformOptions:
         What a decoder refuses.
     """
 
-    rounding_weight: float = BALANCED_WEIGHT
     window_shapes: tuple[tuple[int, int], ...] = tiling.WINDOW_SHAPES
     window_batch: int | None = None
     limits: Limits = DEFAULT_LIMITS
@@ -101,7 +90,6 @@ class _Model:
     weights: Weights
     config: TransformConfig
     tables: CodingTables
-    lengths: CodeLengths
     analysis: Any
     synthesis: Any
 
@@ -119,8 +107,7 @@ def _build(weights: Weights, name: str) -> _Model:
         raise WrongWeights(
             f"{weights.path} has {tables.channels} tables for {config.latent_channels} latent channels"
         )
-    lengths, analysis, synthesis = jax.device_put((code_lengths(tables), analysis, synthesis))
-    return _Model(weights, config, tables, lengths, analysis, synthesis)
+    return _Model(weights, config, tables, jax.device_put(analysis), jax.device_put(synthesis))
 
 
 class TransformCodec:
@@ -237,7 +224,7 @@ class TransformCodec:
             for h, w in sizes
         ]
         self._run(
-            partial(_analyse, model.analysis, model.lengths, options.rounding_weight, config=model.config),
+            partial(_analyse, model.analysis, config=model.config),
             model,
             pixels,
             outputs,

@@ -9,8 +9,10 @@ GDN is mild), the kernels are
     analysis:   h_k = D_k^-1 U_k^T D_(k-1) h_(k-1),      latents  y = g U_K^T D_(K-1) h_(K-1)
     synthesis:  the transposes, with D and 1/D exchanged,
 
-an orthonormal transform times g, undone exactly on the kept components. g sets the quantisation step. From
-w = 6 / ln 2 in `rounding.py` and a loss of bits per pixel + lambda 255^2 MSE over three channels,
+an orthonormal transform times g, undone exactly on the kept components. g sets the quantisation step, by the
+balance of rate and distortion: a latent scaled by g costs log2(g) more bits and, with noise of variance
+1/12 and w bits per squared unit, w / (12 g^2) of distortion, least at g = 1 where w = 6 / ln 2. With a loss of bits
+per pixel + lambda 255^2 MSE over three channels that is
 
     g^2 = lambda 255^2 / 3 / PIXEL_SCALE^2 * ln 2 / 6.
 
