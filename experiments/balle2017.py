@@ -33,8 +33,8 @@ from jaxcodec.training.loop import LoopConfig, train
 from jaxcodec.training.schedule import Schedule
 from jaxcodec.zoo.weights import load_weights
 
-_TRAIN_DATA = flags.DEFINE_string("train_data", "", "Folder or glob of training photos (lossless, 4:4:4).")
-_WORKDIR = flags.DEFINE_string("workdir", "", "Gets checkpoints and metrics.jsonl; resumes if it has some.")
+_TRAIN_DATA = flags.DEFINE_string("train_data", None, "Folder or glob of training photos (lossless, 4:4:4).")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Gets checkpoints and metrics.jsonl; resumes if it has some.")
 _LAMBDA = flags.DEFINE_float(
     "lambda", 0.013, "Weight of 255^2 * MSE against bits per pixel.", lower_bound=0.0
 )
@@ -206,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
         save_every=_SAVE_EVERY.value,
         seed=_SEED.value,
     )
-    paths = list_images(_TRAIN_DATA.value)
+    paths = list_images(str(_TRAIN_DATA.value))
     logging.info("%d photos from %s; %s; %s", len(paths), _TRAIN_DATA.value, config, loop)
     store = store_photos([read_image(path).pixels for path in paths], crop_size=_CROP_SIZE.value)
     batch = partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE.value)
@@ -216,7 +216,7 @@ def main(argv: Sequence[str]) -> None:
         store,
         batch,
         loop,
-        Path(_WORKDIR.value),
+        Path(str(_WORKDIR.value)),
         initial_params=_initial_params(task, store),
         description=description,
     )

@@ -2,14 +2,15 @@ r"""Make a weight file from a training run: float16 parameters and their integer
 
 python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4
 
-writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE` or, with an entry in
-jaxcodec/zoo/manifest.json, for everybody.
+writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE`; with `--zoo` it becomes the weights
+that everybody encodes with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,12 +19,18 @@ from absl import app, flags
 from jaxcodec.codecs.balle2017.export import export
 from jaxcodec.codecs.balle2017.model import TransformConfig
 from jaxcodec.training.checkpoint import Checkpoints
+from jaxcodec.zoo import manifest
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "The --workdir of the training run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of the training run.", required=True)
 _QUALITY = flags.DEFINE_integer(
-    "quality", 0, "The quality number that the weights will serve.", lower_bound=0
+    "quality", None, "The quality number that the weights will serve.", lower_bound=1, required=True
 )
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
+_ZOO = flags.DEFINE_boolean(
+    "zoo", False, "Install the file in the zoo and its manifest instead, superseding the same quality."
+)
+_DATA = flags.DEFINE_string("data", "", "With --zoo: what it was trained on, and the licence.")
+_DEVICE = flags.DEFINE_string("device_time", "", "With --zoo: on what and for how long.")
 _LAST = flags.DEFINE_boolean("last", False, "Export the last weights instead of their moving average.")
 
 
@@ -40,10 +47,37 @@ def main(argv: Sequence[str]) -> None:
     config = TransformConfig(**stored["description"]["network"])
     params = jax.tree.map(np.asarray, state["params" if _LAST.value else "ema_params"])
     codec = "bmshj2018" if config.transform == "bmshj2018" else "balle2017"
-    path = export(Path(_OUTPUT.value), codec=codec, quality=_QUALITY.value, config=config, params=params)
+    output = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
+    path = export(output, codec=codec, quality=_QUALITY.value, config=config, params=params)
     print(f"{path}  {path.stat().st_size} bytes, step {int(state['step'])}")
+    if _ZOO.value:
+        manifest.add(
+            {
+                "file": path.name,
+                "codec": codec,
+                "quality": _QUALITY.value,
+                "current": True,
+                "network": config.to_dict(),
+                "training": {
+                    "command": _command(stored["description"]["flags"]),
+                    "steps": int(state["step"]),
+                    "seconds": round(float(state["elapsed"])),
+                    "device": _DEVICE.value,
+                    "data": _DATA.value,
+                },
+            }
+        )
+
+
+def _command(values: dict[str, Any]) -> str:
+    """The command that trains such weights anew: its flags, paths by their last name only."""
+    places = {"train_data": "PHOTOS", "workdir": "runs/" + Path(values["workdir"]).name}
+    shown = {**values, **places}
+    if shown["init_weights"]:
+        shown["init_weights"] = Path(shown["init_weights"]).name
+    listed = [f"--{name}={value}" for name, value in sorted(shown.items()) if value is not None]
+    return " ".join(["python experiments/balle2017.py", *listed])
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["workdir", "quality"])
     app.run(main)

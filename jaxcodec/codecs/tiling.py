@@ -110,12 +110,12 @@ def plan(
 
 
 def cut(array: np.ndarray, row: int, column: int, height: int, width: int) -> np.ndarray:
-    """`array[row : row + height, column : column + width]`, `[height, width, C]`, zero beyond its edges."""
+    """`array[row : row + height, column : column + width]`, `[height, width, C]`, its last pixels repeated beyond."""
     part = array[row : row + height, column : column + width]
     missing = (height - part.shape[0], width - part.shape[1])
     if missing == (0, 0):
         return part
-    return np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)))
+    return np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
 
 
 def run(

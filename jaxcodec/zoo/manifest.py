@@ -71,6 +71,22 @@ def qualities(codec: str) -> tuple[int, ...]:
     return tuple(entry.quality for entry in current(codec))
 
 
+def add(row: dict[str, Any]) -> None:
+    """Write a row to the manifest: codec, quality, file, current, and whatever is to be recorded.
+
+    Earlier rows of the same codec and quality stay, no longer current: what they wrote still decodes.
+    """
+    path = ZOO / "manifest.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["weights"] if path.exists() else []
+    rows = [old for old in rows if old["file"] != row["file"]]
+    for old in rows:
+        if row["current"] and (old["codec"], old["quality"]) == (row["codec"], row["quality"]):
+            old["current"] = False
+    rows = sorted([*rows, row], key=lambda r: (r["codec"], r["quality"], not r["current"]))
+    path.write_text(json.dumps({"weights": rows}, indent=1) + "\n", encoding="utf-8")
+    entries.cache_clear()
+
+
 def find(weights_hash: bytes) -> Path | None:
     """The installed file with this hash (current or superseded), or None."""
     for entry in entries():

@@ -35,10 +35,12 @@ def _as_levels(x):
 
 
 def untiled_latents(network, image):
-    """Rounded latents of the picture in one piece, at its exact size: no window, no mask."""
+    """Rounded latents of the picture in one piece, edges repeated to whole latents: no window, no mask."""
     weights = fixture_weights(network)
     analysis = jax.jit(Analysis(TransformConfig(**weights.config)).apply)
-    x = jnp.asarray(image[None], jnp.float32) / 255
+    missing = [(0, -n % 16) for n in image.shape[:2]]
+    whole = np.pad(image, (*missing, (0, 0)), mode="edge")
+    x = jnp.asarray(whole[None], jnp.float32) / 255
     return np.asarray(jnp.round(analysis({"params": weights.params["analysis"]}, x))[0].astype(jnp.int32))
 
 

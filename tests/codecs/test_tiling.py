@@ -141,7 +141,9 @@ def test_no_pictures_are_no_calls():
     )
 
 
-def test_a_cut_beyond_the_edge_is_filled_with_zeros():
+def test_a_cut_beyond_the_edge_repeats_the_last_pixels():
     array = np.arange(1, 13, dtype=np.uint8).reshape(3, 4, 1)
-    np.testing.assert_array_equal(tiling.cut(array, 1, 2, 3, 3)[..., 0], [[7, 8, 0], [11, 12, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(
+        tiling.cut(array, 1, 2, 3, 3)[..., 0], [[7, 8, 8], [11, 12, 12], [11, 12, 12]]
+    )
     np.testing.assert_array_equal(tiling.cut(array, 0, 0, 3, 4), array)

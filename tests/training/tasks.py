@@ -44,7 +44,7 @@ class ChannelCoder:
 
 @dataclass(frozen=True)
 class Cliff:
-    """The loss log(w): descent from w = 1 reaches w < 0 after some steps, and the loss is no number."""
+    """The loss sqrt(w): descent from w = 1 reaches w < 0, and from there loss and gradient are no numbers."""
 
     def init(self, key):
         """One parameter, 1."""
@@ -52,9 +52,9 @@ class Cliff:
         return {"w": jnp.ones((), jnp.float32)}
 
     def loss(self, params, batch, *, key):
-        """The logarithm of the parameter."""
+        """The square root of the parameter."""
         del batch, key
-        return jnp.log(params["w"]), {}
+        return jnp.sqrt(params["w"]), {}
 
     def optimiser(self, learning_rate):
         """Gradient descent."""

@@ -43,9 +43,12 @@ def _analyse(
 ) -> jax.Array:
     """Uint8 `[B, H, W, 3]` windows to rounded latents, int32 `[B, H/16, W/16, M]`."""
     x = pixels.astype(jnp.float32) / 255.0
+    # A latent at the edge may cover pixels that do not exist: they repeat the last row and column, since a
+    # sudden grey there would spoil the last real pixels. Beyond whole latents there are zeros.
+    whole = -(-size // STRIDE) * STRIDE
     # An accelerator's default would be TF32 or bfloat16, and its symbols and pixels not those of a CPU.
     with jax.default_matmul_precision("float32"):
-        y: Any = Analysis(config).apply({"params": params}, x, Extent(origin, size))
+        y: Any = Analysis(config).apply({"params": params}, x, Extent(origin, whole))
     y = jnp.clip(y, -_LARGEST_LATENT, _LARGEST_LATENT)
     return jnp.round(y).astype(jnp.int32)
 
