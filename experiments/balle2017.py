@@ -174,6 +174,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
     if _CROP_SIZE.value % STRIDE:
         raise app.UsageError(f"--crop_size={_CROP_SIZE.value} is not a multiple of {STRIDE}")
+    # Dozens of lines per checkpoint would bury the training's own.
+    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
     on_cpu = jax.default_backend() == "cpu"
     network: dict[str, Any] = {
         "transform": _TRANSFORM.value,
