@@ -134,7 +134,9 @@ def train(
         clip_norm=config.clip_norm,
         steps_per_call=config.steps_per_call,
     )
-    chunk = jax.jit(chunk, donate_argnums=0, out_shardings=(replicated, replicated))
+    compiled = jax.jit(chunk, donate_argnums=0, out_shardings=(replicated, replicated))
+    # Before the clock starts: a minute of compilation would eat the warm-up of a run given in seconds.
+    run_chunk = compiled.lower(state, data, key, jnp.zeros((), jnp.float32)).compile()
 
     writer = MetricsWriter(workdir)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
@@ -148,19 +150,23 @@ def train(
         pending: list[Metrics] = []
         last_log, last_save, logged_at = step, step, start
         while True:
-            # Process 0's clock, so that every process sees the same progress and stops at the same step.
             elapsed = before + (clock() - start)
             if config.steps is not None and step >= config.steps:
                 break
             if config.max_seconds is not None and elapsed >= config.max_seconds:
                 break
-            state, metrics = chunk(state, data, key, jnp.asarray(elapsed, jnp.float32))
+            if len(pending) > 1:
+                # At most two chunks in flight, so that the clock and the schedule do not run ahead.
+                jax.block_until_ready(pending[-2])
+            state, metrics = run_chunk(state, data, key, jnp.asarray(elapsed, jnp.float32))
             pending.append(metrics)
             step += config.steps_per_call
-            if step - last_log >= config.log_every:
+            save = step - last_save >= config.save_every
+            if save or step - last_log >= config.log_every:
+                # Logging checks for finite losses, so it comes before any save.
                 _log(writer, step, pending, (step - last_log) / (clock() - logged_at), elapsed)
                 pending, last_log, logged_at = [], step, clock()
-            if step - last_save >= config.save_every:
+            if save:
                 checkpoints.save(step, state, stored)
                 last_save = step
         if pending:
@@ -175,7 +181,8 @@ def _log(
 ) -> None:
     host = jax.device_get(pending)
     mean = {name: float(np.mean([m[name] for m in host])) for name in host[0]}
-    if mean.pop("finite") < 1.0:
+    mean.pop("finite")
+    if min(float(m["finite"]) for m in host) < 1.0:
         raise NonFiniteLoss(
             f"loss {mean['loss']}, gradient norm {mean['gradient_norm']} before step {step}; "
             "lower --learning_rate or lengthen --warmup, then rerun: the last checkpoint is still good"

@@ -1,4 +1,8 @@
-"""Training metrics as JSON lines, one object per log point."""
+"""Training metrics as JSON lines, one object per log point.
+
+A run that was killed and resumed repeats the steps since its last checkpoint: of lines with the same step, the
+last one counts.
+"""
 
 from __future__ import annotations
 

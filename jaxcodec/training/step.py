@@ -69,7 +69,7 @@ def make_chunk(
 
     The schedule follows `step / steps`, or `elapsed / max_seconds` where no steps are given. The key of a
     step is `fold_in(key, step)`, so a resumed run draws what the uninterrupted one would have. Metrics are
-    means over the chunk; `finite` counts the steps whose loss and gradient norm were finite.
+    means over the chunk, but for `finite`: 1 where every loss and gradient norm was finite, else 0.
     """
     if (steps is None) == (max_seconds is None):
         raise ValueError("give exactly one of steps and max_seconds")
@@ -80,7 +80,7 @@ def make_chunk(
         (loss, terms), gradient = jax.value_and_grad(
             lambda params: task.loss(params, pixels, key=key_loss), has_aux=True
         )(state.params)
-        norm = optax.global_norm(gradient)
+        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradient)))
         scale = jnp.minimum(1.0, clip_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda g: g * scale, gradient)
         if steps is not None:
@@ -108,6 +108,7 @@ def make_chunk(
         state, metrics = jax.lax.scan(
             lambda carry, _: update(carry, data, key), state, None, length=steps_per_call
         )
-        return state, jax.tree.map(jnp.mean, metrics)
+        # The mean of n ones is below 1 for some n, in floating point.
+        return state, {name: jnp.min(v) if name == "finite" else jnp.mean(v) for name, v in metrics.items()}
 
     return chunk
