@@ -10,18 +10,26 @@ of state and 32-bit words. Coder numbers stand in files, so `CODER_IDS` only eve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import constriction
 import numpy as np
 
 from jaxcodec.coding.tables import TOTAL
-from jaxcodec.errors import BadOption, CorruptFile, UnknownCodec
+from jaxcodec.errors import BadOption, CorruptFile, MissingDependency, UnknownCodec
 from jaxcodec.version import __version__
 
-# The extension makes its submodules when it is imported; a type checker cannot see them.
-_stream: Any = constriction.stream  # pyrefly: ignore[missing-attribute]
+
+@cache
+def _stream() -> Any:
+    """Import the coder when something is first coded: training needs networks, not a coder."""
+    try:
+        import constriction
+    except ImportError as error:
+        raise MissingDependency("the range coder needs constriction: pip install constriction") from error
+    # The extension makes its submodules when it is imported; a type checker cannot see them.
+    return constriction.stream  # pyrefly: ignore[missing-attribute]
 
 
 class RangeEncoder(Protocol):
@@ -92,7 +100,7 @@ class ConstrictionCoder:
 
 class _ConstrictionEncoder:
     def __init__(self) -> None:
-        self._encoder = _stream.queue.RangeEncoder()
+        self._encoder = _stream().queue.RangeEncoder()
 
     def encode(self, indices: np.ndarray, counts: np.ndarray) -> None:
         model = _model(counts)
@@ -111,7 +119,7 @@ class _ConstrictionDecoder:
             raise CorruptFile(
                 f"coded symbols come in words of 4 bytes, got {len(data)}; get another copy of the file"
             )
-        self._decoder = _stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+        self._decoder = _stream().queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def decode(self, counts: np.ndarray, n: int) -> np.ndarray:
         model = _model(counts)
@@ -138,7 +146,7 @@ def _model(counts: np.ndarray) -> Any:
             f"a coding table needs at least 2 counts, none of them zero, that sum to {TOTAL}; "
             "export the weights again"
         )
-    return _stream.model.Categorical(np.multiply(counts, 256.0) - 1.0, perfect=False)
+    return _stream().model.Categorical(np.multiply(counts, 256.0) - 1.0, perfect=False)
 
 
 CODER_IDS = MappingProxyType({"constriction": 1, "tfc": 2})

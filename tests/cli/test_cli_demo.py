@@ -61,8 +61,9 @@ def test_demo_takes_the_best_learned_codec(jaxcodec, tmp_path):
     assert code == 0
     assert list(tmp_path.glob(f"{name}-q*.jxc"))
     assert f"side by side: {tmp_path / 'comparison.png'}" in out
-    # at the rates of interest the learned codec is better than JPEG at no more bytes
+    # The paper's claim: better than JPEG in MS-SSIM at all rates, at no more bytes; in PSNR at the lowest.
     rows = [line.split() for line in out.splitlines()[1:-1]]
     for ours, jpeg in zip(rows[::2], rows[1::2], strict=True):
         assert int(jpeg[1]) >= int(ours[1])
-        assert float(ours[2]) > 1.0 or float(ours[3]) > float(jpeg[3])
+        assert float(ours[4]) > float(jpeg[4])
+    assert float(rows[0][3]) > float(rows[1][3])

@@ -267,16 +267,16 @@ class TransformCodec:
         return model, header, decode_latents(chunks[0], shape, model.tables, get_coder(header.coder_id))
 
     def _find(self, weights_hash: bytes) -> Path:
+        installed = manifest.find(weights_hash)
+        if installed is not None:
+            return installed
         for path in self._paths.values():
             if path.stem.endswith(weights_hash.hex()) or self._model(path).weights.hash == weights_hash:
                 return path
-        path = manifest.find(weights_hash)
-        if path is None:
-            raise WrongWeights(
-                f"the file was written with weights {weights_hash.hex()}, which are not installed; "
-                "give them with --weights FILE (weights=... in Python)"
-            )
-        return path
+        raise WrongWeights(
+            f"the file was written with weights {weights_hash.hex()}, which are not installed; "
+            "give them with --weights FILE (weights=... in Python)"
+        )
 
     def _synthesise(
         self, model: _Model, symbols: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
