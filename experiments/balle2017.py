@@ -10,6 +10,7 @@ Loss: rate in bits per pixel + lambda * 255^2 * mean squared error of pixels in 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from jaxcodec.data.crops import PhotoStore, random_crops, store_photos
 from jaxcodec.data.files import list_images
 from jaxcodec.data.images import read_image
 from jaxcodec.entropy.piecewise_linear import density_descent
+from jaxcodec.errors import JaxcodecError
 from jaxcodec.ops.quantise import additive_uniform_noise
 from jaxcodec.training.loop import LoopConfig, train
 from jaxcodec.training.schedule import Schedule
@@ -172,6 +174,15 @@ def _initial_params(task: RateDistortion, store: PhotoStore) -> Any:
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
+    if (_STEPS.value is None) == (_MAX_SECONDS.value is None):
+        raise app.UsageError("give exactly one of --steps and --max_seconds")
+    try:
+        _train()
+    except JaxcodecError as error:
+        sys.exit(f"error: {error}")
+
+
+def _train() -> None:
     if _CROP_SIZE.value % STRIDE:
         raise app.UsageError(f"--crop_size={_CROP_SIZE.value} is not a multiple of {STRIDE}")
     # Dozens of lines per checkpoint would bury the training's own.

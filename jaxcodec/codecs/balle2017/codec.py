@@ -28,6 +28,9 @@ from jaxcodec.zoo.weights import Weights, load_weights
 _LARGEST_LATENT = 2**20
 """Latents are clipped to this before rounding: far outside any trained range, exact in float32."""
 
+_LEAST_WINDOW = 80
+"""Two halos of 32 and a latent between them."""
+
 _CODER_SLACK = 8
 """Bytes that a range coder may save at the end of its stream."""
 
@@ -84,6 +87,15 @@ class TransformOptions:
     window_shapes: tuple[tuple[int, int], ...] = tiling.WINDOW_SHAPES
     window_batch: int | None = None
     limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        for shape in self.window_shapes:
+            if any(side % STRIDE or side < _LEAST_WINDOW for side in shape):
+                raise BadOption(
+                    f"window {shape}: sides must be multiples of {STRIDE}, at least {_LEAST_WINDOW}"
+                )
+        if not self.window_shapes or (self.window_batch is not None and self.window_batch < 1):
+            raise BadOption("at least one window shape is needed, and a window_batch of at least 1")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 r"""Starting a transform coder from principal components instead of from noise.
 
-A random network spends its first ten thousand updates on finding some energy-compacting basis. A cascade of
-block transforms learned by principal component analysis has one at once: stage by stage, the blocks that a
+A random network has to find some energy-compacting basis before anything else. A cascade of block transforms
+learned by principal component analysis has one at once: stage by stage, the blocks that a
 stride-s layer sees (s x s positions, all channels) are rotated to their principal components U and the
 strongest are kept. With D the root mean square of the components (hidden activations are scaled to 1, where
 GDN is mild), the kernels are

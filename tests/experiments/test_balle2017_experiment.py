@@ -1,0 +1,91 @@
+"""The training command as a user runs it: train, export, encode with the new weights; and its refusals."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("jaxcodec.training", reason="training needs jaxcodec[train]", exc_type=ImportError)
+
+import jaxcodec
+from experiments.balle2017 import RateDistortion, scale_latents
+from jaxcodec.codecs.balle2017.model import TransformConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script, *arguments):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / script), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(2):
+        noise = np.random.default_rng(i).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((96, 80), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def test_weights_of_ones_own_training_encode_and_decode(photos, tmp_path):
+    network = ("--channels=4", "--latent_channels=6", "--crop_size=64", "--batch_size=2")
+    trained = run(
+        "experiments/balle2017.py", f"--train_data={photos}", f"--workdir={tmp_path}", "--steps=3", *network
+    )
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    exported = run(
+        "scripts/export_weights.py", f"--workdir={tmp_path}", "--quality=2", f"--output={tmp_path}"
+    )
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    (weights,) = tmp_path.glob("balle2017-*.safetensors")
+    image = np.asarray(Image.open(photos / "0.png"))
+    codec = jaxcodec.load("balle2017", weights=weights)
+    assert codec.qualities == (2,)
+    decoded = jaxcodec.decode(codec.encode(image), weights=weights)
+    assert decoded.shape == image.shape
+    # Three updates of six latents after a start from principal components: no longer just the mean.
+    error = np.mean((decoded.astype(float) - image) ** 2)
+    assert error < 0.75 * image.astype(float).var()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--train_data=nowhere", "--workdir=runs", "--steps=1"), "nowhere"),
+        (("--train_data=nowhere", "--workdir=runs"), "exactly one of --steps and --max_seconds"),
+    ],
+)
+def test_a_wrong_command_ends_with_a_sentence_and_no_traceback(arguments, said):
+    done = run("experiments/balle2017.py", *arguments)
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_scaling_the_latents_scales_them_and_changes_nothing_else(key):
+    config = TransformConfig("bls2017", 6, 5)
+    task = RateDistortion(config, 0.01)
+    params = task.init(key)
+    scaled = scale_latents(params, config, 3.0)
+    x = jax.random.uniform(key, (1, 64, 64, 3))
+    y, y_scaled = (task.coder.apply({"params": p}, x, method="analyse") for p in (params, scaled))
+    np.testing.assert_allclose(y_scaled, 3.0 * y, rtol=1e-4, atol=1e-5)
+    back, back_scaled = (
+        task.coder.apply({"params": p}, x, quantise=lambda latents: latents)[0] for p in (params, scaled)
+    )
+    np.testing.assert_allclose(back_scaled, back, rtol=1e-3, atol=1e-4)
+    # A density stretched by 3 is a third as high: compared where it is smooth.
+    spread = jnp.linspace(-5, 5, 20).reshape(1, 2, 2, 5)
+    low, high = (
+        task.coder.apply({"params": p}, v, method=lambda module, y: module.prior(y))
+        for p, v in ((scaled, 3.0 * spread), (params, spread))
+    )
+    np.testing.assert_allclose(3.0 * low, high, rtol=0.02)
