@@ -1,42 +1,36 @@
 r"""Train Ballé 2017 (and the four-stage network of Ballé 2018) for one lambda.
 
-python experiments/balle2017.py --train_data=PHOTOS --workdir=runs/balle2017_013 --lambda=0.013 --max_seconds=600
+python -m experiments.balle2017 --train_data=PHOTOS --workdir=runs/balle2017_013 --lambda=0.013 --max_seconds=600
 
-PHOTOS is a folder or a glob of lossless photos. Rerunning the command resumes. Then
-`python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4` makes a weight file.
+PHOTOS is a folder or a glob of lossless photos, or a folder made by scripts/prepare_dataset.py. Rerunning the
+command resumes. Then `python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4` makes a
+weight file.
 Loss: rate in bits per pixel + lambda * 255^2 * mean squared error of pixels in [0, 1].
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags, logging
+from absl import flags
 
+from experiments import training_flags
 from jaxcodec.codecs.balle2017.initialise import from_principal_components
 from jaxcodec.codecs.balle2017.model import STRIDE, TransformCoder, TransformConfig
-from jaxcodec.data.crops import PhotoStore, random_crops, store_photos
-from jaxcodec.data.files import list_images
-from jaxcodec.data.images import read_image
 from jaxcodec.entropy.piecewise_linear import density_descent
-from jaxcodec.errors import JaxcodecError
+from jaxcodec.errors import BadOption
 from jaxcodec.ops.quantise import additive_uniform_noise
-from jaxcodec.training.loop import LoopConfig, train
-from jaxcodec.training.schedule import Schedule
+from jaxcodec.training.source import Source, first_crops
 from jaxcodec.zoo.weights import load_weights
 
-_TRAIN_DATA = flags.DEFINE_string("train_data", None, "Folder or glob of training photos (lossless, 4:4:4).")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Gets checkpoints and metrics.jsonl; resumes if it has some.")
 _LAMBDA = flags.DEFINE_float(
     "lambda", 0.013, "Weight of 255^2 * MSE against bits per pixel.", lower_bound=0.0
 )
@@ -48,26 +42,10 @@ _PRIOR = flags.DEFINE_enum(
 )
 _CHANNELS = flags.DEFINE_integer("channels", 192, "N, hidden channels.", lower_bound=1)
 _LATENTS = flags.DEFINE_integer("latent_channels", None, "M, channels of the latents; N when not given.")
-_STEPS = flags.DEFINE_integer("steps", None, "Length in updates; give this or --max_seconds.")
-_MAX_SECONDS = flags.DEFINE_float("max_seconds", None, "Length in seconds of training.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Crops per update.", lower_bound=1)
-_CROP_SIZE = flags.DEFINE_integer("crop_size", 256, "Pixels per side, a multiple of 16.", lower_bound=16)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Arithmetic of the convolutions.")
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-4, "Adam's peak learning rate.")
 _PRIOR_FACTOR = flags.DEFINE_float("prior_factor", 10.0, "Learning rate of the deep factorized prior, times.")
 _DENSITY_RATE = flags.DEFINE_float(
     "density_rate", 1.0, "Step size of the piecewise-linear density's own rule."
 )
-_SCHEDULE = flags.DEFINE_enum("schedule", "cosine", ["cosine", "stepped"], "Shape after the warm-up.")
-_WARMUP = flags.DEFINE_float("warmup", 0.04, "Share of the run spent warming up.")
-_EMA_DECAY = flags.DEFINE_float("ema_decay", 0.999, "Decay of the exported weight average.")
-_CLIP_NORM = flags.DEFINE_float("clip_norm", 1.0, "Largest global gradient norm.")
-_STEPS_PER_CALL = flags.DEFINE_integer(
-    "steps_per_call", None, "Updates per compiled call; 1 on CPU, else 100."
-)
-_LOG_EVERY = flags.DEFINE_integer("log_every", 100, "Steps between log lines.")
-_SAVE_EVERY = flags.DEFINE_integer("save_every", 2000, "Steps between checkpoints.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of initialisation, crops and noise.")
 _INIT = flags.DEFINE_enum(
     "init",
     "principal_components",
@@ -154,40 +132,23 @@ def scale_latents(params: Mapping[str, Any], config: TransformConfig, gain: floa
     }
 
 
-def _initial_params(task: RateDistortion, store: PhotoStore) -> Any:
-    config = task.config
+def _initial_params(task: RateDistortion, source: Source) -> Any:
+    config, seed = task.config, training_flags.SEED.value
     if _INIT_WEIGHTS.value is None:
         if _INIT.value == "random" or config.transform == "paper" or config.prior != "deep_factorized":
             return None
-        key_params, key_crops = jax.random.split(jax.random.key(_SEED.value))
-        crops = random_crops(store, key=key_crops, batch_size=128, crop_size=8 * STRIDE)
-        return from_principal_components(task.init(key_params), np.asarray(crops), config, task.weight)
+        crops = first_crops(source, seed=seed, count=128, size=8 * STRIDE)
+        return from_principal_components(task.init(jax.random.key(seed)), crops, config, task.weight)
     weights = load_weights(_INIT_WEIGHTS.value)
     if TransformConfig(**weights.config) != config:
-        raise app.UsageError(
-            f"{_INIT_WEIGHTS.value} holds {weights.config}; the flags ask for {config.to_dict()}"
-        )
+        raise BadOption(f"{_INIT_WEIGHTS.value} holds {weights.config}; the flags ask for {config.to_dict()}")
     params = weights.params
     return params if math.isclose(_INIT_GAIN.value, 1.0) else scale_latents(params, config, _INIT_GAIN.value)
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
-    if (_STEPS.value is None) == (_MAX_SECONDS.value is None):
-        raise app.UsageError("give exactly one of --steps and --max_seconds")
-    try:
-        _train()
-    except JaxcodecError as error:
-        sys.exit(f"error: {error}")
-
-
 def _train() -> None:
-    if _CROP_SIZE.value % STRIDE:
-        raise app.UsageError(f"--crop_size={_CROP_SIZE.value} is not a multiple of {STRIDE}")
-    # Dozens of lines per checkpoint would bury the training's own.
-    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
-    on_cpu = jax.default_backend() == "cpu"
+    if training_flags.CROP_SIZE.value % STRIDE:
+        raise BadOption(f"--crop_size={training_flags.CROP_SIZE.value} is not a multiple of {STRIDE}")
     network: dict[str, Any] = {
         "transform": _TRANSFORM.value,
         "channels": _CHANNELS.value,
@@ -198,50 +159,14 @@ def _train() -> None:
     task = RateDistortion(
         config,
         _LAMBDA.value,
-        jnp.dtype(_DTYPE.value),
+        jnp.dtype(training_flags.DTYPE.value),
         prior_factor=_PRIOR_FACTOR.value,
         density_rate=_DENSITY_RATE.value,
-        space_to_depth_first=not on_cpu,
+        space_to_depth_first=jax.default_backend() != "cpu",
     )
-    schedule: dict[str, Any] = {
-        "peak": _LEARNING_RATE.value,
-        "warmup": _WARMUP.value,
-        "shape": _SCHEDULE.value,
-    }
-    loop = LoopConfig(
-        steps=_STEPS.value,
-        max_seconds=_MAX_SECONDS.value,
-        schedule=Schedule(**schedule),
-        clip_norm=_CLIP_NORM.value,
-        ema_decay=_EMA_DECAY.value,
-        steps_per_call=_STEPS_PER_CALL.value or (1 if on_cpu else 100),
-        log_every=_LOG_EVERY.value,
-        save_every=_SAVE_EVERY.value,
-        seed=_SEED.value,
-    )
-    paths = list_images(str(_TRAIN_DATA.value))
-    logging.info("%d photos from %s; %s; %s", len(paths), _TRAIN_DATA.value, config, loop)
-    store = store_photos([read_image(path).pixels for path in paths], crop_size=_CROP_SIZE.value)
-    batch = partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE.value)
-    description = {"network": config.to_dict(), "flags": {f.name: f.value for f in _own_flags()}}
-    train(
-        task,
-        store,
-        batch,
-        loop,
-        Path(str(_WORKDIR.value)),
-        initial_params=_initial_params(task, store),
-        description=description,
-    )
-
-
-def _own_flags() -> list[flags.Flag]:
-    return list(
-        flags.FLAGS.get_flags_for_module(__name__) or flags.FLAGS.get_key_flags_for_module("__main__")
-    )
+    source = training_flags.open_source()
+    training_flags.run(task, source, network=config.to_dict(), initial_params=_initial_params(task, source))
 
 
 if __name__ == "__main__":
-    jax.config.config_with_absl()
-    flags.mark_flags_as_required(["train_data", "workdir"])
-    app.run(main)
+    training_flags.main(_train)

@@ -76,7 +76,7 @@ def _command(values: dict[str, Any]) -> str:
     if shown["init_weights"]:
         shown["init_weights"] = Path(shown["init_weights"]).name
     listed = [f"--{name}={value}" for name, value in sorted(shown.items()) if value is not None]
-    return " ".join(["python experiments/balle2017.py", *listed])
+    return " ".join(["python -m experiments.balle2017", *listed])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from jaxcodec.coding.tables import CodingTables
 from jaxcodec.data.crops import random_crops, store_photos
 from jaxcodec.training.loop import LoopConfig, train
 from jaxcodec.training.schedule import Schedule
+from jaxcodec.training.source import ResidentSource
 from jaxcodec.zoo.weights import Weights, load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,7 +186,8 @@ def make_weights(network: Network, folder: Path, steps: int) -> Path:
         steps=steps, schedule=Schedule(peak=3e-3), ema_decay=0.99, log_every=250, save_every=steps, seed=2017
     )
     with tempfile.TemporaryDirectory() as workdir:
-        state = train(task, store, partial(random_crops, batch_size=8, crop_size=64), loop, Path(workdir))
+        source = ResidentSource(store, partial(random_crops, batch_size=8, crop_size=64), batch_size=8)
+        state = train(task, source, loop, workdir)
         print(network.name, Path(workdir, "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     params: Any = jax.tree.map(np.asarray, state.ema_params)
     return export(folder, codec=network.codec, quality=network.quality, config=network.config, params=params)

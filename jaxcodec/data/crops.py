@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -61,21 +63,76 @@ def store_photos(photos: Sequence[np.ndarray], *, crop_size: int) -> PhotoStore:
     )
 
 
-def random_crops(store: PhotoStore, *, key: jax.Array, batch_size: int, crop_size: int) -> jax.Array:
-    """Draw uint8 `[B, S, S, 3]`: uniform over photos and positions, half of them mirrored; traceable."""
-    keys = jax.random.split(key, 4)
+def random_crops(
+    store: PhotoStore,
+    *,
+    key: jax.Array,
+    batch_size: int,
+    crop_size: int,
+    flip: bool = True,
+    min_scale: float = 1.0,
+) -> jax.Array:
+    """Draw uint8 `[B, S, S, 3]`: uniform over photos and positions; traceable.
+
+    Parameters
+    ----------
+    store
+        See `store_photos`.
+    key
+        Of photos, positions, mirrors and scales.
+    batch_size, crop_size
+        B and S.
+    flip
+        Mirror half of the crops.
+    min_scale
+        Shrink by a factor drawn log-uniformly from `[min_scale, 1]`, but never so far that the photo would be
+        smaller than the crop; anti-aliased.
+    """
+    keys = jax.random.split(key, 5)
     n = store.start.shape[0]
     photo = jax.random.randint(keys[0], (batch_size,), 0, n)
     height, width = jnp.take(store.height, photo), jnp.take(store.width, photo)
-    row = jax.random.randint(keys[1], (batch_size,), 0, height - crop_size + 1)
-    column = jax.random.randint(keys[2], (batch_size,), 0, width - crop_size + 1)
+    if min_scale == 1.0:
+        crops = _windows(store, keys[1:3], photo, jnp.full((batch_size,), crop_size, jnp.int32), crop_size)
+    else:
+        smallest = jnp.maximum(min_scale, crop_size / jnp.minimum(height, width))
+        scale = smallest ** jax.random.uniform(keys[4], (batch_size,))
+        side = jnp.minimum(jnp.round(crop_size / scale).astype(jnp.int32), jnp.minimum(height, width))
+        windows = _windows(store, keys[1:3], photo, side, math.ceil(crop_size / min_scale))
+        crops = jax.vmap(partial(_shrink, crop_size=crop_size))(windows, side)
+    if not flip:
+        return crops
     mirrored = jax.random.bernoulli(keys[3], 0.5, (batch_size,))
-    ramp = jnp.arange(crop_size)
-    columns = jnp.where(mirrored[:, None], crop_size - 1 - ramp[None], ramp[None]) + column[:, None]
-    rows = row[:, None] + ramp[None]
+    return jnp.where(mirrored[:, None, None, None], crops[:, :, ::-1], crops)
+
+
+def _windows(store: PhotoStore, keys: jax.Array, photo: jax.Array, side: jax.Array, size: int) -> jax.Array:
+    """Windows `[B, size, size, 3]` whose first `side` rows and columns lie at random within the photos."""
+    height, width = jnp.take(store.height, photo), jnp.take(store.width, photo)
+    row = jax.random.randint(keys[0], side.shape, 0, height - side + 1)
+    column = jax.random.randint(keys[1], side.shape, 0, width - side + 1)
+    ramp = jnp.arange(size)[None]
+    # Beyond the photo's end (only where side < size) the last row and column are repeated.
+    rows = jnp.minimum(row[:, None] + ramp, height[:, None] - 1)
+    columns = jnp.minimum(column[:, None] + ramp, width[:, None] - 1)
     index = (
         jnp.take(store.start, photo)[:, None, None]
         + rows[:, :, None] * width[:, None, None]
         + columns[:, None, :]
     )
     return jnp.take(jnp.asarray(store.pixels), index, axis=0)
+
+
+def _shrink(window: jax.Array, side: jax.Array, *, crop_size: int) -> jax.Array:
+    """Resize the first `side` rows and columns of uint8 `[W, W, 3]` to `[S, S, 3]`, anti-aliased (cubic)."""
+    scale = jnp.full((2,), crop_size, jnp.float32) / side
+    shrunk = jax.image.scale_and_translate(
+        window.astype(jnp.float32),
+        (crop_size, crop_size, 3),
+        (0, 1),
+        scale,
+        jnp.zeros((2,), jnp.float32),
+        method="cubic",
+        antialias=True,
+    )
+    return jnp.clip(jnp.round(shrunk), 0, 255).astype(jnp.uint8)

@@ -56,7 +56,7 @@ def init_state(task: Task, key: jax.Array, params: Params | None = None) -> Trai
 
 def make_chunk(
     task: Task,
-    batch: BatchFunction,
+    batch: BatchFunction | None,
     *,
     schedule: Schedule,
     steps: int | None,
@@ -67,16 +67,17 @@ def make_chunk(
 ) -> Callable[[TrainState, Any, jax.Array, jax.Array], tuple[TrainState, Metrics]]:
     """Return `chunk(state, data, key, elapsed) -> (state, metrics)`: `steps_per_call` updates in one call.
 
-    The schedule follows `step / steps`, or `elapsed / max_seconds` where no steps are given. The key of a
-    step is `fold_in(key, step)`, so a resumed run draws what the uninterrupted one would have. Metrics are
-    means over the chunk, but for `finite`: 1 where every loss and gradient norm was finite, else 0.
+    `batch` draws each batch from `data`; where it is None, `data` holds the batches, `[K, B, S, S, C]` for K
+    `steps_per_call`. The schedule follows `step / steps`, or `elapsed / max_seconds` where no steps are
+    given. The key of a step is `fold_in(key, step)`, so a resumed run draws what the uninterrupted one would
+    have. Each metric is `[K]`, one value a step.
     """
     if (steps is None) == (max_seconds is None):
         raise ValueError("give exactly one of steps and max_seconds")
 
     def update(state: TrainState, data: Any, key: jax.Array) -> tuple[TrainState, Metrics]:
         key_batch, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
-        pixels = batch(data, key=key_batch)
+        pixels = data if batch is None else batch(data, key=key_batch)
         (loss, terms), gradient = jax.value_and_grad(
             lambda params: task.loss(params, pixels, key=key_loss), has_aux=True
         )(state.params)
@@ -94,21 +95,22 @@ def make_chunk(
         # Early on the average would be mostly the initial weights: let it follow faster.
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, state.ema_params, params)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         metrics = {"loss": loss, "gradient_norm": norm, "learning_rate": learning_rate, **terms}
         new = dataclasses.replace(
             state, step=state.step + 1, params=params, ema_params=ema, opt_state=opt_state
         )
-        return new, {**metrics, "finite": finite.astype(jnp.float32)}
+        return new, metrics
 
     def chunk(state: TrainState, data: Any, key: jax.Array, elapsed: jax.Array) -> tuple[TrainState, Metrics]:
         state = dataclasses.replace(state, elapsed=elapsed)
         if steps_per_call == 1:
-            return update(state, data, key)
-        state, metrics = jax.lax.scan(
-            lambda carry, _: update(carry, data, key), state, None, length=steps_per_call
+            state, metrics = update(state, data if batch else data[0], key)
+            return state, {name: value[None] for name, value in metrics.items()}
+        return jax.lax.scan(
+            lambda carry, pixels: update(carry, data if batch else pixels, key),
+            state,
+            None if batch else data,
+            length=steps_per_call,
         )
-        # The mean of n ones is below 1 for some n, in floating point.
-        return state, {name: jnp.min(v) if name == "finite" else jnp.mean(v) for name, v in metrics.items()}
 
     return chunk

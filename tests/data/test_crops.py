@@ -76,3 +76,45 @@ def test_a_photo_smaller_than_the_crop_is_named(photos, size):
 def test_an_empty_set_is_refused():
     with pytest.raises(BadImage, match="no training photos"):
         store_photos([], crop_size=8)
+
+
+def test_crops_are_not_mirrored_when_told_so(photos):
+    store = store_photos(photos, crop_size=CROP)
+    drawn = random_crops(store, key=jax.random.key(0), batch_size=200, crop_size=CROP, flip=False)
+    assert (np.diff(np.asarray(drawn)[:, 0, :, 2].astype(int), axis=1) == 1).all()
+
+
+def test_shrinking_is_anti_aliased_and_stays_within_the_photo():
+    # Of a checkerboard every shrunken crop is grey; of columns that rise, a crop still rises within their range.
+    board = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    ramp = np.broadcast_to(np.arange(64) * 3, (64, 64))
+    for photo, spread in ((board, None), (ramp, 3 * 63)):
+        store = store_photos([photo.astype(np.uint8)], crop_size=16)
+        crops = np.asarray(
+            random_crops(
+                store, key=jax.random.key(0), batch_size=64, crop_size=16, min_scale=0.25, flip=False
+            )
+        ).astype(int)
+        if spread is None:
+            # Factors of 2 and more remove the finest pattern; a factor of 1 keeps it.
+            deviation = crops[:, 2:-2, 2:-2].std(axis=(1, 2, 3))
+            assert (deviation < 3).mean() > 0.4
+            assert deviation.max() > 60
+            np.testing.assert_allclose(crops[deviation < 3][:, 2:-2, 2:-2].mean(), 127.5, atol=1)
+        else:
+            slope = (crops[:, 8, -3, 0] - crops[:, 8, 2, 0]) / (11 * 3)
+            assert slope.min() >= 0.95
+            assert slope.max() > 2.5
+            assert slope.max() < 4.05
+            assert crops.max() <= spread
+            assert crops[:, :, 0].min() < 10
+
+
+def test_shrinking_never_makes_a_photo_smaller_than_the_crop():
+    photo = np.broadcast_to(np.arange(20) * 10, (20, 20)).astype(np.uint8)
+    store = store_photos([photo], crop_size=16)
+    crops = np.asarray(
+        random_crops(store, key=jax.random.key(0), batch_size=64, crop_size=16, min_scale=0.1, flip=False)
+    ).astype(int)
+    slope = (crops[:, 8, 12, 0] - crops[:, 8, 3, 0]) / 90
+    assert slope.max() < 1.4  # 20 / 16 = 1.25

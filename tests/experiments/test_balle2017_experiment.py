@@ -20,10 +20,10 @@ from jaxcodec.codecs.balle2017.model import TransformConfig
 ROOT = Path(__file__).parents[2]
 
 
-def run(script, *arguments):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / script), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+def run(module, *arguments):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,14 @@ def photos(tmp_path_factory):
 def test_weights_of_ones_own_training_encode_and_decode(photos, tmp_path):
     network = ("--channels=4", "--latent_channels=6", "--crop_size=64", "--batch_size=2")
     trained = run(
-        "experiments/balle2017.py", f"--train_data={photos}", f"--workdir={tmp_path}", "--steps=3", *network
+        "experiments.balle2017", f"--train_data={photos}", f"--workdir={tmp_path}", "--steps=3", *network
     )
     assert trained.returncode == 0, trained.stderr[-2000:]
+    # The flags are told, those of the network and those of the loop, given and default ones.
+    for flag in ("--channels=4", "--steps=3", "--lambda=0.013", "--learning_rate=0.0001"):
+        assert f"\n  {flag}\n" in trained.stderr
     exported = run(
-        "scripts/export_weights.py", f"--workdir={tmp_path}", "--quality=2", f"--output={tmp_path}"
+        "scripts.export_weights", f"--workdir={tmp_path}", "--quality=2", f"--output={tmp_path}"
     )
     assert exported.returncode == 0, exported.stderr[-2000:]
     (weights,) = tmp_path.glob("balle2017-*.safetensors")
@@ -56,15 +59,48 @@ def test_weights_of_ones_own_training_encode_and_decode(photos, tmp_path):
     assert error < 0.75 * image.astype(float).var()
 
 
+def small_picture(folder):
+    Image.fromarray(np.zeros((40, 300, 3), np.uint8)).save(folder / "small.png")
+    return folder
+
+
+@pytest.mark.parametrize("loading", ["resident", "stream"])
+@pytest.mark.parametrize(
+    ("data", "more", "said"),
+    [
+        (lambda folder: folder / "nowhere", (), "nowhere: there is no such folder"),
+        (lambda folder: folder, (), "no pictures here"),
+        (small_picture, ("--crop_size=64",), "--crop_size"),
+    ],
+    ids=["no folder", "empty folder", "small picture"],
+)
+def test_data_that_cannot_be_trained_on_are_refused_with_a_sentence(tmp_path, loading, data, more, said):
+    place, workdir = data(tmp_path), tmp_path / "run"
+    done = run(
+        "experiments.balle2017",
+        *(f"--train_data={place}", f"--workdir={workdir}", "--steps=1", f"--data_loading={loading}", *more),
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not workdir.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--train_data=nowhere", "--workdir=runs", "--steps=1"), "nowhere"),
-        (("--train_data=nowhere", "--workdir=runs"), "exactly one of --steps and --max_seconds"),
+        ((), "exactly one of --steps and --max_seconds"),
+        (("--steps=1", "--crop_size=40"), "--crop_size=40 is not a multiple of 16"),
+        (("--steps=10", "--steps_per_call=4"), "steps 10 is not a multiple of steps_per_call 4"),
+        (("--steps=1", "--init_weights=nowhere.safetensors"), "nowhere.safetensors"),
     ],
 )
-def test_a_wrong_command_ends_with_a_sentence_and_no_traceback(arguments, said):
-    done = run("experiments/balle2017.py", *arguments)
+def test_a_wrong_command_ends_with_a_sentence_and_no_traceback(photos, tmp_path, arguments, said):
+    network = ("--channels=4", "--crop_size=64") if "--crop_size=40" not in arguments else ()
+    done = run(
+        "experiments.balle2017", f"--train_data={photos}", f"--workdir={tmp_path / 'run'}", *network, *arguments
+    )
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -1,16 +1,42 @@
 """Tasks small enough to train in a test."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from jaxcodec.training.source import ResidentSource, StreamSource
+
+BATCH = 4
 
 
 def batch_of_noise(data, *, key):
     """Rows drawn from `data` `[n, S, S, C]`, uint8 `[4, S, S, C]`."""
-    return jnp.take(data, jax.random.randint(key, (4,), 0, data.shape[0]), axis=0)
+    return jnp.take(data, jax.random.randint(key, (BATCH,), 0, data.shape[0]), axis=0)
+
+
+def resident(data):
+    """The source of such batches."""
+    return ResidentSource(data, batch_of_noise, BATCH)
+
+
+def streamed(data):
+    """Batches of the same shape, of which number n is the same whoever reads it from where."""
+
+    def batches(start, *, process_index, process_count, stack):
+        share = BATCH // process_count
+        for first in count(start, stack):
+            rows = [
+                np.random.default_rng(number).integers(0, len(data), BATCH)[share * process_index :][:share]
+                for number in range(first, first + stack)
+            ]
+            yield data[np.stack(rows)]
+
+    return StreamSource(batches, BATCH)
 
 
 @dataclass(frozen=True)
