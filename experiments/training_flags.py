@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 
 from jaxcodec.data.crops import random_crops, store_photos
@@ -139,8 +140,13 @@ def loop_config(*, streaming: bool) -> LoopConfig:
         raise BadOption(str(error)) from error
 
 
-def open_source() -> Source:
+def open_source(*, select: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None) -> Source:
     """The training data: on the device, or streamed.
+
+    Parameters
+    ----------
+    select
+        What to train on of photos uint8 `[H, W, 3]`, such as some tiles; such data always lie on the device.
 
     Raises
     ------
@@ -150,11 +156,16 @@ def open_source() -> Source:
     place = str(TRAIN_DATA.value)
     size = total_bytes(place)
     resident = DATA_LOADING.value == "resident" or (
-        DATA_LOADING.value == "auto" and size <= RESIDENT_GIB.value * 2**30
+        DATA_LOADING.value == "auto" and (size <= RESIDENT_GIB.value * 2**30 or select is not None)
     )
+    if select is not None and not resident:
+        raise BadOption(
+            "parts that are chosen by content cannot be streamed; leave out --data_loading=stream"
+        )
     logging.info("%s: %.1f million pixels, %s", place, size / 3e6, "resident" if resident else "streamed")
     if resident:
-        store = store_photos(read_all(place), crop_size=CROP_SIZE.value)
+        photos = read_all(place)
+        store = store_photos(photos if select is None else select(photos), crop_size=CROP_SIZE.value)
         draw = partial(
             random_crops,
             batch_size=BATCH_SIZE.value,

@@ -8,7 +8,7 @@
 neither jax nor Pillow; the codecs do when they are loaded.
 """
 
-from jaxcodec.codecs.base import Codec, CodecInfo
+from jaxcodec.codecs.base import Codec, CodecInfo, ProgressiveCodec
 from jaxcodec.codecs.registry import available, best_general_codec, decode, encode, load
 from jaxcodec.errors import (
     BadImage,
@@ -35,6 +35,7 @@ __all__ = [
     "MissingDependency",
     "NotAJxcFile",
     "OutputExists",
+    "ProgressiveCodec",
     "TooLarge",
     "TruncatedFile",
     "UnknownCodec",

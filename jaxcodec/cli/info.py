@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxcodec.cli.console import fail, message_of, note, say
+from jaxcodec.cli.console import fail, message_of, note, say, table
 from jaxcodec.cli.files import Job
-from jaxcodec.errors import JaxcodecError, UnknownCodec
+from jaxcodec.errors import JaxcodecError, TruncatedFile, UnknownCodec
+
+if TYPE_CHECKING:
+    from jaxcodec.coding.container import Header
 
 _EPILOG = """\
 examples:
   jaxcodec info photo.jxc
   jaxcodec info photo.jxc --json
   jaxcodec info photo.jpg
+
+The file of a progressive codec has a chunk per iteration: for each, its bytes, and bytes and bits per pixel
+of the file of all iterations so far, which is what `encode --quality K` writes. They are shown of a cut file
+as well, as far as it goes; the exit code is then 1.
 """
 
 
@@ -54,9 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json.dumps(fields, indent=1))
     else:
+        iterations: Any = fields.pop("iterations", None)
         width = max(map(len, fields))
         for name, value in fields.items():
             say(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+        if iterations:
+            header = [name.replace("_", " ") for name in iterations[0]]
+            rows = [[_text(value) for value in row.values()] for row in iterations]
+            say(table(header, rows, right=range(len(header))))
     if trouble is not None:
         fail(f"{job.name}: {trouble}")
     return 0 if trouble is None else 1
@@ -65,22 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _jxc_fields(data: bytes) -> tuple[dict[str, Any], str | None]:
     """Return what the header says, and what is wrong with the rest of the file, if anything is."""
     from jaxcodec.coding.codec_ids import codec_name
-    from jaxcodec.coding.container import read_header, unpack
+    from jaxcodec.coding.container import read_header
     from jaxcodec.coding.range_coder import CODER_IDS
     from jaxcodec.metrics.rate import bits_per_pixel
     from jaxcodec.zoo import manifest
 
     header = read_header(data)
-    chunks, trouble = None, None
-    try:
-        chunks = [len(chunk) for chunk in unpack(data)[1]]
-    except JaxcodecError as error:
-        trouble = str(error)
+    chunks, cut, trouble = _chunks(data)
     try:
         codec = codec_name(header.codec_id)
     except UnknownCodec:
         codec = f"number {header.codec_id}, unknown to this version"
-    coders = {number: name for name, number in CODER_IDS.items()}
+    coders = {0: "none, raw bits"} | {number: name for name, number in CODER_IDS.items()}
     has_weights = any(header.weights_hash)
     installed = manifest.find(header.weights_hash) if has_weights else None
     fields = {
@@ -97,9 +107,50 @@ def _jxc_fields(data: bytes) -> tuple[dict[str, Any], str | None]:
         "bytes": len(data),
         "bpp": bits_per_pixel(len(data), header.height, header.width),
         "chunks": chunks and len(chunks),
-        "chunk_bytes": chunks,
+        "chunk_bytes": chunks and [len(chunk) for chunk in chunks],
     }
+    if chunks and (len(chunks) > 1 or cut):
+        fields |= {
+            "cut": cut,
+            "iterations_written": header.quality,
+            "iterations": _iterations(header, chunks),
+        }
     return fields, trouble
+
+
+def _chunks(data: bytes) -> tuple[list[bytes] | None, bool, str | None]:
+    """Return the whole chunks, whether the file was cut after them, and what is wrong with it."""
+    from jaxcodec.coding.container import unpack
+
+    try:
+        return unpack(data)[1], False, None
+    except TruncatedFile as error:
+        trouble = str(error)
+        try:
+            return unpack(data, allow_truncated=True)[1], True, trouble
+        except JaxcodecError:
+            return None, True, trouble
+    except JaxcodecError as error:
+        return None, False, str(error)
+
+
+def _iterations(header: Header, chunks: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Return a row per iteration: its chunk, and the file that ends with it."""
+    from jaxcodec.coding.container import pack
+    from jaxcodec.metrics.rate import bits_per_pixel
+
+    rows = []
+    for number, chunk in enumerate(chunks, 1):
+        size = len(pack(replace(header, quality=number), chunks[:number]))
+        rows.append(
+            {
+                "iteration": number,
+                "chunk_bytes": len(chunk),
+                "file_bytes": size,
+                "bpp": bits_per_pixel(size, header.height, header.width),
+            }
+        )
+    return rows
 
 
 def _native_fields(data: bytes) -> dict[str, Any]:

@@ -1,17 +1,21 @@
 """The protocol every codec follows: a picture goes in, bytes come out, and back.
 
 Pictures are numpy `uint8`, `[H, W, 3]` (sRGB) or `[H, W]` (grey). Nothing else crosses this boundary.
+
+The file of a progressive codec holds iterations that each refine the last, in a chunk each: any number of
+the first ones is a file of its own (`ProgressiveCodec`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxcodec.errors import BadImage, BadOption
+from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
+from jaxcodec.errors import BadImage, BadOption, CorruptFile
 
 
 @runtime_checkable
@@ -74,6 +78,88 @@ class Codec(Protocol):
     def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
         """Decode files of any sizes; the same pictures as one by one."""
         ...
+
+
+@runtime_checkable
+class ProgressiveCodec(Codec, Protocol):
+    """A codec whose `quality` is the number of iterations, 1..N, and whose files can be cut.
+
+    Its file is a `.jxc` with `quality` in the header and that many chunks, one per iteration, none of which
+    depends on how many follow. So the file of K iterations is the first K chunks of every longer one:
+    `first_iterations(codec.encode(image, quality=n), k) == codec.encode(image, quality=k)` for k <= n.
+    """
+
+    def decode_progressive(
+        self, data: bytes, *, iterations: int | None = None, allow_truncated: bool = False
+    ) -> np.ndarray:
+        """Decode the first iterations of a file; `unpack_iterations` says which, and what is raised."""
+        ...
+
+
+def unpack_iterations(
+    data: bytes,
+    *,
+    iterations: int | None = None,
+    allow_truncated: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[Header, list[bytes]]:
+    """Read the file of a progressive codec, as its `decode_progressive` does first.
+
+    Parameters
+    ----------
+    data
+        The file.
+    iterations
+        How many of the first iterations are wanted; None for all.
+    allow_truncated
+        Take the whole iterations of a file that was cut, at least one, where fewer are there than wanted.
+    limits
+        What to refuse.
+
+    Returns
+    -------
+    tuple
+        The header as it stands in the file, so with `quality` the number of iterations that were written, and
+        a chunk per iteration.
+
+    Raises
+    ------
+    BadOption
+        If `iterations` is not within 1 and what was written.
+    TruncatedFile
+        If the file is cut, without `allow_truncated` or within its first iteration.
+    JaxcodecError
+        The others of `jaxcodec.coding.container.unpack`.
+    """
+    header, chunks = unpack(data, limits=limits, allow_truncated=allow_truncated)
+    written = header.quality
+    if len(chunks) > written or (len(chunks) < written and not allow_truncated):
+        raise CorruptFile(
+            f"the file has {len(chunks)} chunks for {written} iterations; get another copy of the file"
+        )
+    if iterations is None:
+        return header, chunks
+    if not 1 <= iterations <= written:
+        raise BadOption(f"{iterations} iterations cannot be decoded: the file was written with {written}")
+    return header, chunks[:iterations]
+
+
+def count_iterations(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """Return how many whole iterations a progressive codec's file holds, and how many were written to it.
+
+    The first is smaller in a file that was cut. Raises as `unpack_iterations(data, allow_truncated=True)`.
+    """
+    header, chunks = unpack_iterations(data, allow_truncated=True, limits=limits)
+    return len(chunks), header.quality
+
+
+def first_iterations(data: bytes, iterations: int, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Return the file of the first iterations of a whole file, as the codec would have written it.
+
+    Nothing is decoded. Raises as `unpack_iterations`.
+    """
+    header, chunks = unpack_iterations(data, iterations=iterations, limits=limits)
+    return pack(replace(header, quality=len(chunks)), chunks)
 
 
 @dataclass(frozen=True)

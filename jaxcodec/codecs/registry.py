@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcodec.codecs.base import Codec, CodecInfo
+from jaxcodec.codecs.base import Codec, CodecInfo, ProgressiveCodec
 from jaxcodec.codecs.native_formats import CODEC_OF_FORMAT, native_format
 from jaxcodec.coding.codec_ids import codec_name
 from jaxcodec.coding.container import read_header
@@ -43,6 +43,9 @@ def _classical(name: str, extension: str, description: str, requires: str | None
 _ENTRIES: tuple[_Entry, ...] = (
     _learned("balle2017", "balle2017:load_balle2017", "end-to-end optimised with GDN, Ballé et al. 2017"),
     _learned("bmshj2018", "balle2017:load_bmshj2018", "four-stage factorized-prior model, Ballé et al. 2018"),
+    _learned(
+        "toderici2017", "toderici2017:load_toderici2017", "recurrent and progressive, Toderici et al. 2017"
+    ),
     _classical("jpeg", ".jpg", "JPEG, 4:2:0, optimised tables (libjpeg-turbo)"),
     _classical("jpeg444", ".jpg", "JPEG, 4:4:4, optimised tables (libjpeg-turbo)"),
     _classical("jpeg2000", ".jp2", "JPEG 2000, 9/7 wavelet (OpenJPEG)"),
@@ -139,7 +142,13 @@ def encode(
     return load(codec, weights=weights).encode(image, quality=quality)
 
 
-def decode(data: bytes, *, weights: Weights = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    *,
+    weights: Weights = None,
+    iterations: int | None = None,
+    allow_truncated: bool = False,
+) -> np.ndarray:
     """Decode a file that any codec wrote, to uint8 `[H, W, 3]` or `[H, W]`; its first bytes name the codec.
 
     Parameters
@@ -148,11 +157,18 @@ def decode(data: bytes, *, weights: Weights = None) -> np.ndarray:
         A `.jxc` file, or a JPEG, JPEG 2000, WebP, AVIF, HEIC or JPEG XL file.
     weights
         As in `load`; only for `.jxc` files of weights that are not in the zoo.
+    iterations
+        How many of the first iterations to decode, for the file of a progressive codec; None for all.
+    allow_truncated
+        Decode what the file of a progressive codec still holds where it was cut, at least one iteration.
 
     Raises
     ------
     NotAJxcFile
         If it is none of these.
+    BadOption
+        If `iterations` or `allow_truncated` is given for a codec that is not progressive, or the file was
+        written with fewer iterations.
     JaxcodecError
         The others, for files that are cut, damaged, too large, or in need of a codec, weights or package that
         is not there.
@@ -160,14 +176,29 @@ def decode(data: bytes, *, weights: Weights = None) -> np.ndarray:
     if isinstance(data, (str, Path)):
         raise BadOption("decode takes the bytes of a file, not its name; use Path(name).read_bytes()")
     data = bytes(data)
+    progressively = iterations is not None or allow_truncated
     found = native_format(data)
     if found is not None:
+        if progressively:
+            raise _not_progressive(CODEC_OF_FORMAT[found])
         return load(CODEC_OF_FORMAT[found]).decode(data)
     for start, label in _LOSSLESS:
         if data.startswith(start):
             raise NotAJxcFile(f"a {label} file, which no codec here writes; read_image reads it")
     given = (weights,) if isinstance(weights, (str, Path)) else tuple(weights or ())
-    return _loaded(codec_name(read_header(data).codec_id), given).decode(data)
+    codec = _loaded(codec_name(read_header(data).codec_id), given)
+    if not progressively:
+        return codec.decode(data)
+    if not isinstance(codec, ProgressiveCodec):
+        raise _not_progressive(codec.name)
+    return codec.decode_progressive(data, iterations=iterations, allow_truncated=allow_truncated)
+
+
+def _not_progressive(name: str) -> BadOption:
+    return BadOption(
+        f"the file is {name}'s, which is not progressive: it decodes as a whole; leave out iterations and "
+        "allow_truncated (--iterations, --allow-truncated)"
+    )
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ class Entry:
     Attributes
     ----------
     codec, quality
-        What the file is for.
+        What the file is for; quality 0 where it serves several.
     file
         Its path.
     hash
@@ -67,8 +67,12 @@ def current(codec: str) -> tuple[Entry, ...]:
 
 
 def qualities(codec: str) -> tuple[int, ...]:
-    """The qualities that `codec` has weights for, ascending; empty when none are installed."""
-    return tuple(entry.quality for entry in current(codec))
+    """The qualities that `codec` has weights for, ascending; empty when none are installed.
+
+    Weights that serve several qualities list them in their row under `qualities`.
+    """
+    rows = [entry.details.get("qualities", [entry.quality]) for entry in current(codec)]
+    return tuple(quality for row in rows for quality in row)
 
 
 def add(row: dict[str, Any]) -> None:

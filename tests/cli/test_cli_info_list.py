@@ -76,7 +76,7 @@ def test_info_shows_the_header_of_a_file_whose_end_is_missing(jaxcodec, tmp_path
         height=5,
         channels=1,
         bit_depth=8,
-        quality=2,
+        quality=3,
     )
     path = tmp_path / "cut.jxc"
     path.write_bytes(pack(header, [b"first", b"second", b"third"])[:-8])
@@ -89,8 +89,9 @@ def test_info_shows_the_header_of_a_file_whose_end_is_missing(jaxcodec, tmp_path
         9,
         None,
         None,
-        None,
+        2,
     )
+    assert (fields["chunk_bytes"], fields["cut"]) == ([5, 6], True)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"\x8aJX\n"])

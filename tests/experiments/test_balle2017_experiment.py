@@ -44,9 +44,7 @@ def test_weights_of_ones_own_training_encode_and_decode(photos, tmp_path):
     # The flags are told, those of the network and those of the loop, given and default ones.
     for flag in ("--channels=4", "--steps=3", "--lambda=0.013", "--learning_rate=0.0001"):
         assert f"\n  {flag}\n" in trained.stderr
-    exported = run(
-        "scripts.export_weights", f"--workdir={tmp_path}", "--quality=2", f"--output={tmp_path}"
-    )
+    exported = run("scripts.export_weights", f"--workdir={tmp_path}", "--quality=2", f"--output={tmp_path}")
     assert exported.returncode == 0, exported.stderr[-2000:]
     (weights,) = tmp_path.glob("balle2017-*.safetensors")
     image = np.asarray(Image.open(photos / "0.png"))
@@ -99,7 +97,11 @@ def test_data_that_cannot_be_trained_on_are_refused_with_a_sentence(tmp_path, lo
 def test_a_wrong_command_ends_with_a_sentence_and_no_traceback(photos, tmp_path, arguments, said):
     network = ("--channels=4", "--crop_size=64") if "--crop_size=40" not in arguments else ()
     done = run(
-        "experiments.balle2017", f"--train_data={photos}", f"--workdir={tmp_path / 'run'}", *network, *arguments
+        "experiments.balle2017",
+        f"--train_data={photos}",
+        f"--workdir={tmp_path / 'run'}",
+        *network,
+        *arguments,
     )
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
