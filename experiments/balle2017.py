@@ -165,7 +165,13 @@ def _train() -> None:
         space_to_depth_first=jax.default_backend() != "cpu",
     )
     source = training_flags.open_source()
-    training_flags.run(task, source, network=config.to_dict(), initial_params=_initial_params(task, source))
+    training_flags.run(
+        task,
+        source,
+        codec="bmshj2018" if config.transform == "bmshj2018" else "balle2017",
+        network=config.to_dict(),
+        initial_params=_initial_params(task, source),
+    )
 
 
 if __name__ == "__main__":

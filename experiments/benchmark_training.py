@@ -262,9 +262,12 @@ def _own_times(thread: list[dict[str, Any]]) -> Iterable[tuple[dict[str, Any], f
 
 
 def origins(hlo: str) -> dict[str, str]:
-    """Names of operations in optimised HLO text, with the path of the JAX operation that they come from."""
-    pattern = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*op_name="([^"]*)"', re.MULTILINE)
-    return {match[1]: match[2] for match in pattern.finditer(hlo)}
+    """Names of operations in optimised HLO text, with the path of the JAX operation that they come from.
+
+    Where the compiler dropped that, it is the type of the result, which mostly tells the layer.
+    """
+    pattern = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = (\S+) (?:.*op_name="([^"]*)")?', re.MULTILINE)
+    return {name: path or kind for name, kind, path in pattern.findall(hlo)}
 
 
 def profile(run: Ours, folder: Path, steps_per_call: int) -> list[dict[str, Any]]:

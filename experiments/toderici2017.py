@@ -123,7 +123,7 @@ def _train() -> None:
     # On a CPU the gradient of a loop takes four times as long as that of the same steps written out.
     task = ProgressiveReconstruction(config, _EPSILON.value, unroll=jax.default_backend() == "cpu")
     source = training_flags.open_source(select=select)
-    training_flags.run(task, source, network=config.to_dict(), initial_params=initial)
+    training_flags.run(task, source, codec="toderici2017", network=config.to_dict(), initial_params=initial)
 
 
 if __name__ == "__main__":

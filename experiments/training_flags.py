@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -188,13 +189,20 @@ def run(
     task: Task,
     source: Source,
     *,
+    codec: str,
     network: Mapping[str, Any],
     initial_params: Params | None = None,
 ) -> None:
-    """Train `task` as the flags say; `network` is stored for the export."""
+    """Train `task` as the flags say; `codec`, the name, and `network` are stored for the export."""
     config = loop_config(streaming=isinstance(source, StreamSource))
     logging.info("%s; %s", dict(network), config)
-    description = {"network": dict(network), "flags": resolved_flags()}
+    module = Path(sys.argv[0]).stem
+    description = {
+        "codec": codec,
+        "network": dict(network),
+        "experiment": f"experiments.{module}",
+        "flags": resolved_flags(),
+    }
     train(task, source, config, str(WORKDIR.value), initial_params=initial_params, description=description)
 
 

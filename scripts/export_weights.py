@@ -1,6 +1,7 @@
 r"""Make a weight file from a training run: float16 parameters and their integer coding tables.
 
 python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4
+python scripts/export_weights.py --workdir=runs/toderici2017 --coder_workdir=runs/binary_rnn
 
 writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE`; with `--zoo` it becomes the weights
 that everybody encodes with.
@@ -8,7 +9,7 @@ that everybody encodes with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,23 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from jaxcodec.codecs.balle2017.export import export
+from jaxcodec.codecs import balle2017, toderici2016, toderici2017
 from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.toderici2016.model import ThumbnailConfig
+from jaxcodec.codecs.toderici2017.model import RecurrentConfig
+from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
+from jaxcodec.entropy.binary_rnn_export import integer_arrays
 from jaxcodec.training.checkpoint import Checkpoints
 from jaxcodec.zoo import manifest
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of the training run.", required=True)
+_CODER_WORKDIR = flags.DEFINE_string(
+    "coder_workdir",
+    None,
+    "For toderici2017: that of experiments/binary_rnn.py; without it files hold raw bits.",
+)
 _QUALITY = flags.DEFINE_integer(
-    "quality", None, "The quality number that the weights will serve.", lower_bound=1, required=True
+    "quality", None, "For a codec with a network per quality: the number this one will serve.", lower_bound=1
 )
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
 _ZOO = flags.DEFINE_boolean(
@@ -33,33 +43,66 @@ _DATA = flags.DEFINE_string("data", "", "With --zoo: what it was trained on, and
 _DEVICE = flags.DEFINE_string("device_time", "", "With --zoo: on what and for how long.")
 _LAST = flags.DEFINE_boolean("last", False, "Export the last weights instead of their moving average.")
 
+Exported = tuple[Path, list[int]]
+"""The weight file, and the qualities it serves."""
+
+
+def _export_transform(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
+    if _QUALITY.value is None:
+        raise app.UsageError(f"{codec} has a network per quality; say which with --quality")
+    config = TransformConfig(**network)
+    path = balle2017.export.export(folder, codec=codec, quality=_QUALITY.value, config=config, params=params)
+    return path, [_QUALITY.value]
+
+
+def _export_toderici2016(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
+    del codec
+    config = ThumbnailConfig(**network)
+    path = toderici2016.export.export(folder, config=config, params=params)
+    return path, list(range(1, config.stages + 1))
+
+
+def _export_toderici2017(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
+    del codec
+    config = RecurrentConfig(**network)
+    coder = None
+    if _CODER_WORKDIR.value is not None:
+        state, stored = _read(_CODER_WORKDIR.value)
+        settings = BinaryRNNConfig(**stored["description"]["network"])
+        coder = integer_arrays(jax.tree.map(np.asarray, state["ema_params"]), settings)
+    path = toderici2017.export.export(folder, config=config, params=params, coder=coder)
+    return path, list(range(1, config.iterations + 1))
+
+
+_EXPORTERS: dict[str, Callable[[Path, str, dict[str, Any], Any], Exported]] = {
+    "balle2017": _export_transform,
+    "bmshj2018": _export_transform,
+    "toderici2016": _export_toderici2016,
+    "toderici2017": _export_toderici2017,
+}
+
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
-    folder = Path(_WORKDIR.value) / "checkpoints"
-    if not folder.is_dir():
-        raise app.UsageError(f"{folder} does not exist; --workdir is the folder that the training wrote")
-    with Checkpoints(folder) as checkpoints:
-        if checkpoints.latest_step() is None:
-            raise app.UsageError(f"{folder} holds no checkpoint yet")
-        state, stored = checkpoints.read()
-    config = TransformConfig(**stored["description"]["network"])
+    state, stored = _read(_WORKDIR.value)
+    description = stored["description"]
+    codec, network = description["codec"], description["network"]
     params = jax.tree.map(np.asarray, state["params" if _LAST.value else "ema_params"])
-    codec = "bmshj2018" if config.transform == "bmshj2018" else "balle2017"
-    output = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
-    path = export(output, codec=codec, quality=_QUALITY.value, config=config, params=params)
+    folder = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
+    path, qualities = _EXPORTERS[codec](folder, codec, network, params)
     print(f"{path}  {path.stat().st_size} bytes, step {int(state['step'])}")
     if _ZOO.value:
+        several = {"quality": 0, "qualities": qualities}
         manifest.add(
             {
                 "file": path.name,
                 "codec": codec,
-                "quality": _QUALITY.value,
+                **({"quality": qualities[0]} if codec in ("balle2017", "bmshj2018") else several),
                 "current": True,
-                "network": config.to_dict(),
+                "network": network,
                 "training": {
-                    "command": _command(stored["description"]["flags"]),
+                    "command": _command(description),
                     "steps": int(state["step"]),
                     "seconds": round(float(state["elapsed"])),
                     "device": _DEVICE.value,
@@ -69,14 +112,24 @@ def main(argv: Sequence[str]) -> None:
         )
 
 
-def _command(values: dict[str, Any]) -> str:
+def _read(workdir: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = Path(workdir) / "checkpoints"
+    if not folder.is_dir():
+        raise app.UsageError(f"{folder} does not exist; give the --workdir that the training wrote")
+    with Checkpoints(folder) as checkpoints:
+        if checkpoints.latest_step() is None:
+            raise app.UsageError(f"{folder} holds no checkpoint yet")
+        return checkpoints.read()
+
+
+def _command(description: dict[str, Any]) -> str:
     """The command that trains such weights anew: its flags, paths by their last name only."""
-    places = {"train_data": "PHOTOS", "workdir": "runs/" + Path(values["workdir"]).name}
-    shown = {**values, **places}
-    if shown["init_weights"]:
+    values = description["flags"]
+    shown = {**values, "train_data": "PHOTOS", "workdir": "runs/" + Path(values["workdir"]).name}
+    if shown.get("init_weights"):
         shown["init_weights"] = Path(shown["init_weights"]).name
     listed = [f"--{name}={value}" for name, value in sorted(shown.items()) if value is not None]
-    return " ".join(["python -m experiments.balle2017", *listed])
+    return " ".join([f"python -m {description['experiment']}", *listed])
 
 
 if __name__ == "__main__":

@@ -73,6 +73,26 @@ def progress_bar(total: int, action: str, unit: str) -> Iterator[Callable[..., N
         yield step
 
 
+@contextmanager
+def steps_bar(name: str) -> Iterator[None]:
+    """Show a second bar while a codec reports its steps with one picture, if stderr is a terminal."""
+    from tqdm import tqdm
+
+    from jaxcodec.codecs.progress import listening
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    with tqdm(desc=name, unit="step", leave=False, file=sys.stderr, delay=1.0) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        with listening(show):
+            yield
+
+
 def run_batch(items: Sequence[Named], work: Callable[[Item], None], *, action: str) -> int:
     """Do `work` for each item, with a progress bar, and return how many could not be done.
 
@@ -82,7 +102,8 @@ def run_batch(items: Sequence[Named], work: Callable[[Item], None], *, action: s
     with progress_bar(len(items), action, "file") as step:
         for number, item in enumerate(items):
             try:
-                work(item)  # pyrefly: ignore[bad-argument-type]
+                with steps_bar(item.name):
+                    work(item)  # pyrefly: ignore[bad-argument-type]
             except BrokenPipeError:
                 raise
             except (JaxcodecError, OSError, MemoryError, RuntimeError) as error:

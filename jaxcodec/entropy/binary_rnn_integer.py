@@ -231,7 +231,10 @@ class BinaryRNNWalk:
             model.layers[name][self._next]
             for name in ("context", "state_context", "line", "output_hidden", "output")
         )
-        above_kernel, left_kernel = _Blocks(context.kernel[: len(ABOVE) * D]), context.kernel[len(ABOVE) * D :]
+        above_kernel, left_kernel = (
+            _Blocks(context.kernel[: len(ABOVE) * D]),
+            context.kernel[len(ABOVE) * D :],
+        )
         gate_kernel, other_kernel = line.kernel[: 2 * F], _Blocks(line.kernel[2 * F :])
         tanh, lstm, ones = model.tanh, model.lstm, model.tables["ones"]
         # Three rows above the map and three columns at either side.

@@ -78,8 +78,9 @@ class TransposedConvolution(nn.Module):
         # One output sample meets K*K / s^2 taps, so the variance is scaled by s^2 over fan-in.
         initialiser = nn.initializers.variance_scaling(float(self.stride**2), "fan_in", "truncated_normal")
         kernel = self.param("kernel", initialiser, (K, K, y.shape[-1], self.features), jnp.float32)
-        x = transposed_convolution(y.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
+        bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            x = x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
-        return x
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+        return transposed_convolution(
+            y.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, bias=bias
+        )

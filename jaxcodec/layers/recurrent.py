@@ -10,8 +10,8 @@
 
 All have `state, output = cell(state, x)`, and `initial_state` gives the zeros that a picture starts from. In the
 convolutional ones the input convolution may be strided; the hidden one never is, since its input and output have the
-same size. With `extent`, positions outside the picture are zero in all states and outputs (`jaxcodec.ops.extent`), so that
-a window that hangs over the border gives what the picture alone would.
+same size. With `extent`, positions outside the picture are zero in all states and outputs (`jaxcodec.ops.extent`),
+so that a window that hangs over the border gives what the picture alone would.
 """
 
 from __future__ import annotations

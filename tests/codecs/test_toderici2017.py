@@ -10,6 +10,7 @@ import pytest
 
 import jaxcodec
 from jaxcodec.codecs.base import ProgressiveCodec, first_iterations
+from jaxcodec.codecs.progress import listening
 from jaxcodec.codecs.toderici2017 import RecurrentCodec, RecurrentOptions, codec, export
 from jaxcodec.codecs.toderici2017.model import RecurrentCoder, RecurrentConfig
 from jaxcodec.coding.container import pack, unpack
@@ -81,8 +82,8 @@ def test_a_file_cut_anywhere_is_refused_or_when_allowed_gives_its_last_whole_ite
     data = recurrent.encode(image, quality=3)
     seen = recurrent.reconstructions(image, quality=3)
     ends = []
+    chunks = unpack(data)[1]
     for k in (1, 2, 3):
-        header, chunks = unpack(data)
         following = sum(len(chunk) + 4 for chunk in chunks[k:])
         ends.append(len(data) - following)
     for cut in range(len(data)):
@@ -147,9 +148,13 @@ def test_large_pictures_are_coded_in_tiles(recurrent, weights, monkeypatch):
 
 def test_progress_is_told(recurrent):
     told = []
-    options = RecurrentOptions(progress=lambda done, total: told.append((done, total)))
-    recurrent.encode(picture(20, 20), quality=3, options=options)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    with listening(lambda done, total: told.append((done, total))):
+        data = recurrent.encode(picture(20, 20), quality=3)
+        assert told == [(1, 3), (2, 3), (3, 3)]
+        recurrent.decode_progressive(data, iterations=2)
+    assert told[3:] == [(1, 2), (2, 2)]
+    recurrent.decode(data)
+    assert len(told) == 5
 
 
 def test_a_picture_over_the_limit_is_refused(recurrent):

@@ -127,6 +127,45 @@ def test_gradients_of_the_polyphase_form_are_those_of_the_dilated_one(rng, K, s)
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@kernel_and_stride
+def test_the_bias_is_added_to_every_output_sample(rng, K, s):
+    y, kernel = (jnp.asarray(a) for a in example(rng, K, (3, 4)))
+    bias = jnp.asarray([1.5, -0.25])
+    biased = transposed(y, kernel, stride=s, bias=bias)
+    expected = transposed(y, kernel, stride=s) + bias[None, None, None]
+    np.testing.assert_allclose(biased, expected, rtol=1e-5, atol=2e-5)
+
+
+def operations(function, *arguments):
+    """Names of the primitives of a function, those of its inner functions among them."""
+    found, open_jaxprs = set(), [jax.make_jaxpr(function)(*arguments).jaxpr]
+    while open_jaxprs:
+        for equation in open_jaxprs.pop().eqns:
+            found.add(equation.primitive.name)
+            inner = [getattr(p, "jaxpr", None) for p in equation.params.values()]
+            open_jaxprs += [jaxpr for jaxpr in inner if jaxpr is not None]
+    return found
+
+
+@pytest.mark.parametrize("function", [partial(strided, space_to_depth_first=True), transposed])
+def test_taps_are_rearranged_without_gathers_and_their_gradients_without_scatters(function):
+    x, kernel = jnp.zeros((2, 36, 36, 3)), jnp.zeros((5, 5, 3, 2))
+    found = operations(jax.grad(lambda x, k: function(x, k, stride=2).sum(), (0, 1)), x, kernel)
+    assert "conv_general_dilated" in found
+    assert not {name for name in found if "gather" in name or "scatter" in name}
+
+
+@pytest.mark.parametrize("size", [(36, 36), (35, 37)])
+@kernel_and_stride
+def test_strided_convolution_pads_all_sides_alike(K, s, size):
+    x, kernel = jnp.zeros((1, *size, 3)), jnp.zeros((K, K, 3, 2))
+    jaxpr = jax.make_jaxpr(lambda x, k: strided_convolution(x, k, stride=s))(x, kernel).jaxpr
+    (convolution,) = [e for e in jaxpr.eqns if e.primitive is lax.conv_general_dilated_p]
+    # Unequal sides would be a copy of the input on a GPU.
+    assert convolution.params["padding"] == ((K // 2, K // 2),) * 2
+    assert convolution.outvars[0].aval.shape[1:3] == tuple(-(-n // s) for n in size)
+
+
 @pytest.mark.parametrize("name", ["down_9x9_4", "down_5x5_2", "up_9x9_4", "up_5x5_2"])
 def test_alignment_is_that_of_tfc_signal_conv(tfc_golden, name):
     # "same_zeros" of SignalConv2D is aligned as ours, without a shift: corr=True down, corr=False up.

@@ -3,16 +3,17 @@ r"""The networks of Toderici et al., "Variable Rate Image Compression with Recur
 A patch is coded in stages. In each the encoder turns what is still missing into a few bits, and the decoder
 turns these into pixels: F_t(r) = D_t(B(E_t(r))), r_0 the patch itself. Bits are +-1; pixels are [-0.9, 0.9].
 
-| family      | patch | encoder                                              | decoder                                        |
-|-------------|-------|------------------------------------------------------|------------------------------------------------|
-| `fc`        | 8x8   | 3 dense layers W                                     | 3 dense layers W, dense                        |
-| `lstm`      | 8x8   | dense W, LSTM W, LSTM W                              | LSTM W, LSTM W, dense                          |
-| `conv`      | 32x32 | 3x3/2 convolutions of W/8, W/2, W, W                 | 1x1 of W; 3x3 of W, W, W/2, W/4, upsampled; 1x1 |
-| `conv_lstm` | 32x32 | 3x3/2 convolution of W/8; 3x3/2 LSTMs of W/2, W, W   | 1x1 of W; 3x3 LSTMs of W, W, W/2, W/4, upsampled; 1x1 |
+| family      | patch | encoder                                      | decoder                                         |
+|-------------|-------|----------------------------------------------|-------------------------------------------------|
+| `fc`        | 8x8   | 3 dense layers of W                          | 3 dense layers of W, dense                      |
+| `lstm`      | 8x8   | dense W, LSTM W, LSTM W                      | LSTM W, LSTM W, dense                           |
+| `conv`      | 32x32 | 3x3/2 of W/8; 3x3/2 of W/2, W, W             | 1x1 of W; 3x3 of W, W, W/2, W/4, upsampled; 1x1 |
+| `conv_lstm` | 32x32 | 3x3/2 of W/8; 3x3/2 LSTMs of W/2, W, W       | the same with LSTMs for the 3x3                 |
 
-All hidden layers end in tanh. W is 512 in the paper. The paper does not give the sizes of the convolutions: these
-are those of the authors' next paper (CVPR 2017), with 1x1 convolutions of the hidden states, and "upsampled" is
-depth-to-space after each layer, the polyphase form of a strided transposed convolution.
+After each encoder a linear map and tanh give the bits; all hidden layers end in tanh. W is 512 in the paper, which
+does not give the sizes of the convolutions: these are those of the authors' next paper (CVPR 2017), with 1x1 for the
+hidden states, and "upsampled" is depth-to-space after each layer, the polyphase form of a strided transposed
+convolution.
 
 `fc` and `conv` (section 3.1): a stage predicts what the stages before it have missed, r_t = r_{t-1} - F_t(r_{t-1}),
 and the picture is the *sum* of all predictions. Their weights are shared by all stages, or distinct: then each
@@ -23,7 +24,7 @@ F_t(r_{t-1}), so the picture is the *last* prediction; encoder and decoder keep 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,7 @@ from jaxcodec.layers.convolution import Convolution
 from jaxcodec.layers.recurrent import ConvLSTM, DenseLSTM
 from jaxcodec.ops.space_depth import depth_to_space
 
-Family = Literal["fc", "lstm", "conv", "conv_lstm"]
-FAMILIES: tuple[Family, ...] = ("fc", "lstm", "conv", "conv_lstm")
+FAMILIES = ("fc", "lstm", "conv", "conv_lstm")
 
 CODE_STRIDE = 16
 """Pixels per position of the code, for the convolutional families."""
@@ -71,7 +71,7 @@ class ThumbnailConfig:
         If a field is outside of this.
     """
 
-    family: Family
+    family: str
     shared: bool
     patch: int
     stages: int
@@ -102,7 +102,7 @@ class ThumbnailConfig:
     @classmethod
     def of(
         cls,
-        family: Family,
+        family: str,
         *,
         shared: bool = True,
         patch: int | None = None,
@@ -187,13 +187,12 @@ class Encoder(nn.Module):
             h = jnp.tanh(Convolution(config.width // 8, 3, 2, name="first")(residual))
             for i, features in enumerate(_encoder_features(config)):
                 h = _convolutional_layer(config, i, states, h, features=features, stride=2)
-            code = Convolution(config.bits // config.positions, 1, name="code")(h)
         else:
             h = residual.reshape(residual.shape[0], -1)
             h = jnp.tanh(nn.Dense(config.width, name="first")(h))
             for i in range(2):
                 h = _dense_layer(config, i, states, h)
-            code = nn.Dense(config.bits, name="code")(h)
+        code = nn.Dense(config.bits // config.positions, name="code")(h)
         return tuple(states), jnp.tanh(code).reshape(residual.shape[0], config.bits)
 
 
@@ -209,11 +208,11 @@ class Decoder(nn.Module):
         if config.convolutional:
             side = config.patch // CODE_STRIDE
             h = bits.reshape(bits.shape[0], side, side, config.bits // config.positions)
-            h = jnp.tanh(Convolution(config.width, 1, name="first")(h))
+            h = jnp.tanh(nn.Dense(config.width, name="first")(h))
             for i, features in enumerate(_decoder_features(config)):
                 h = _convolutional_layer(config, i, states, h, features=features, stride=1)
                 h = depth_to_space(h, 2)
-            prediction = Convolution(3, 1, name="last")(h)
+            prediction = nn.Dense(3, name="last")(h)
         else:
             h = bits if config.recurrent else jnp.tanh(nn.Dense(config.width, name="first")(bits))
             for i in range(2):
@@ -281,7 +280,7 @@ def decode_stage(
 
 
 def squared_errors(
-    params: Any, x: jax.Array, *, config: ThumbnailConfig, binarise: Any, key: jax.Array
+    params: Any, x: jax.Array, *, config: ThumbnailConfig, binarise: Any, key: jax.Array, unroll: bool = False
 ) -> jax.Array:
     """||r_t||^2 / pixels after each stage, averaged over the batch: `[stages]`; for training.
 
@@ -295,6 +294,8 @@ def squared_errors(
         `binarise(code, key=)`, such as `jaxcodec.ops.binarise.stochastic_binarise`.
     key
         Of the bits.
+    unroll
+        Compile the stages one by one instead of as a loop.
     """
 
     def step(carry: Any, inputs: Any) -> Any:
@@ -310,4 +311,4 @@ def squared_errors(
 
     start = (*initial_states(config, x.shape[0]), jnp.zeros_like(x))
     inputs = (None if config.shared else params, jax.random.split(key, config.stages))
-    return jax.lax.scan(step, start, inputs)[1]
+    return jax.lax.scan(step, start, inputs, unroll=unroll)[1]

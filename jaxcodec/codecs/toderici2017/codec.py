@@ -9,7 +9,7 @@ each other, each but the last preceded by its length as a varint.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcodec.codecs import progress
 from jaxcodec.codecs.base import check_image, check_quality, unpack_iterations
 from jaxcodec.codecs.tiling import cut
 from jaxcodec.codecs.toderici2017.bits import BitCoder
@@ -37,8 +38,6 @@ TILE = 1024
 
 _WINDOWS = ((64, 64), (256, 256), (512, 768), (768, 512), (TILE, TILE))
 """Shapes that the network is compiled for, ascending in area; multiples of 32."""
-
-Progress = Callable[[int, int], None]
 
 
 @partial(jax.jit, static_argnames=("config", "shape", "encoder"))
@@ -87,13 +86,10 @@ class RecurrentOptions:
         last holds a tile.
     limits
         What a decoder refuses.
-    progress
-        Called with how many iterations of all tiles are done, and how many there are.
     """
 
     windows: tuple[tuple[int, int], ...] = _WINDOWS
     limits: Limits = DEFAULT_LIMITS
-    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         if any(side % 32 for shape in self.windows for side in shape):
@@ -232,7 +228,7 @@ class RecurrentCodec:
                     model.params, state, _padded(one, shape)[None], _extent(tile), config=model.config
                 )
                 done += 1
-                self._tell(self._options, done, total, state)
+                _tell(done, total, state)
             picture[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] = _pixels(state)[
                 : tile.height, : tile.width
             ]
@@ -287,7 +283,7 @@ class RecurrentCodec:
                 if pictures:
                     seen.append(_pixels(state)[: tile.height, : tile.width])
                 done += 1
-                self._tell(options, done, quality * len(tiles), state)
+                _tell(done, quality * len(tiles), state)
             h, w = tile.code_shape
             yield np.stack([np.asarray(one[0])[:h, :w] for one in bits]), seen
 
@@ -342,17 +338,17 @@ class RecurrentCodec:
     def _window(tile: _Tile, options: RecurrentOptions) -> tuple[int, int]:
         return next(s for s in options.windows if s[0] >= tile.height and s[1] >= tile.width)
 
-    @staticmethod
-    def _tell(options: RecurrentOptions, done: int, total: int, state: CoderState) -> None:
-        if options.progress is not None:
-            jax.block_until_ready(state)
-            options.progress(done, total)
+
+def _tell(done: int, total: int, state: CoderState) -> None:
+    if progress.listened_to():
+        jax.block_until_ready(state)
+        progress.report(done, total)
 
 
 def _extent(tile: _Tile) -> Extent:
     # The network sees whole positions of the code: their last row and column repeat the picture's.
     h, w = tile.code_shape
-    return Extent(np.zeros((1, 2), np.int32), np.array([[h * STRIDE, w * STRIDE]], np.int32))
+    return Extent(jnp.zeros((1, 2), jnp.int32), jnp.array([[h * STRIDE, w * STRIDE]], jnp.int32))
 
 
 def _padded(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
