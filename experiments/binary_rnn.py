@@ -43,6 +43,7 @@ from jaxcodec.training.checkpoint import Checkpoints
 from jaxcodec.training.source import ResidentSource
 
 _DEPTH = flags.DEFINE_integer("depth", 64, "F, channels of the hidden layers.", lower_bound=1)
+_SHORTCUT = flags.DEFINE_bool("shortcut", True, "Let the output see bits directly, which the paper has not.")
 _HOLDOUT = flags.DEFINE_integer("holdout", 8, "Pictures at the end to measure on instead.", lower_bound=1)
 
 flags.set_default(training_flags.CROP_SIZE, 16)  # positions per side
@@ -128,16 +129,18 @@ def measure(
         "static": StaticPlanes.fit(np.unpackbits(fitted_on, axis=-1)),
         "adaptive": AdaptivePlanes(config.iterations, config.bits),
     }
-    floats = jax.jit(
-        lambda packed: BinaryRNN(config).apply({"params": params}, signs(packed), quantise=lambda x: x)
-    )
+
+    @jax.jit
+    def float_cost(params: Any, packed: jax.Array) -> Any:
+        return BinaryRNN(config).apply({"params": params}, signs(packed), quantise=lambda x: x)
+
     sums = {name: np.zeros(config.iterations) for name in (*models, "integer_entropy", "float_entropy")}
     for picture in codes:
         bits = np.unpackbits(picture, axis=-1)
         for name, model in models.items():
             sums[name] += [8 * len(chunk) for chunk in encode_codes(bits, model)]
         sums["integer_entropy"] += ideal_bits(bits, probabilities(bits, network))
-        sums["float_entropy"] += np.asarray(floats(picture[None]), np.float64).sum((0, 2, 3, 4))
+        sums["float_entropy"] += np.asarray(float_cost(params, picture[None]), np.float64).sum((0, 2, 3, 4))
     whole = 8 * codes[:, 0].size
     return {
         "pictures": len(codes),
@@ -147,12 +150,12 @@ def measure(
 
 
 def _finish(codes: np.ndarray, held_out: np.ndarray, config: BinaryRNNConfig) -> None:
-    workdir = epath.Path(training_flags.WORKDIR.value)
+    workdir = epath.Path(str(training_flags.WORKDIR.value))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, _ = checkpoints.read()
     params = jax.tree.map(np.asarray, state["ema_params"])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **integer_arrays(params, config))
+    buffer, arrays = io.BytesIO(), integer_arrays(params, config)
+    np.savez_compressed(buffer, **arrays)  # pyrefly: ignore  # no array is called allow_pickle
     (workdir / "binary_rnn.npz").write_bytes(buffer.getvalue())
     results = {
         "network": config.to_dict(),
@@ -170,7 +173,7 @@ def _train() -> None:
         raise BadOption(f"--crop_size={size} is larger than the codes of {codes.shape[2]}x{codes.shape[3]}")
     if len(codes) <= held_out:
         raise BadOption(f"--holdout={held_out} leaves nothing of {len(codes)} pictures to train on")
-    config = BinaryRNNConfig(codes.shape[1], 8 * codes.shape[4], _DEPTH.value)
+    config = BinaryRNNConfig(codes.shape[1], 8 * codes.shape[4], _DEPTH.value, shortcut=_SHORTCUT.value)
     batch_size = training_flags.BATCH_SIZE.value
     draw = partial(random_tiles, batch_size=batch_size, size=size)
     source = ResidentSource(codes[:-held_out], draw, batch_size)

@@ -15,11 +15,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
-from jaxcodec.codecs import balle2017, toderici2016, toderici2017
+from jaxcodec.codecs.balle2017 import export as balle2017
 from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.toderici2016 import export as toderici2016
 from jaxcodec.codecs.toderici2016.model import ThumbnailConfig
+from jaxcodec.codecs.toderici2017 import export as toderici2017
 from jaxcodec.codecs.toderici2017.model import RecurrentConfig
 from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
 from jaxcodec.entropy.binary_rnn_export import integer_arrays
@@ -51,14 +53,14 @@ def _export_transform(folder: Path, codec: str, network: dict[str, Any], params:
     if _QUALITY.value is None:
         raise app.UsageError(f"{codec} has a network per quality; say which with --quality")
     config = TransformConfig(**network)
-    path = balle2017.export.export(folder, codec=codec, quality=_QUALITY.value, config=config, params=params)
+    path = balle2017.export(folder, codec=codec, quality=_QUALITY.value, config=config, params=params)
     return path, [_QUALITY.value]
 
 
 def _export_toderici2016(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
     del codec
     config = ThumbnailConfig(**network)
-    path = toderici2016.export.export(folder, config=config, params=params)
+    path = toderici2016.export(folder, config=config, params=params)
     return path, list(range(1, config.stages + 1))
 
 
@@ -70,7 +72,7 @@ def _export_toderici2017(folder: Path, codec: str, network: dict[str, Any], para
         state, stored = _read(_CODER_WORKDIR.value)
         settings = BinaryRNNConfig(**stored["description"]["network"])
         coder = integer_arrays(jax.tree.map(np.asarray, state["ema_params"]), settings)
-    path = toderici2017.export.export(folder, config=config, params=params, coder=coder)
+    path = toderici2017.export(folder, config=config, params=params, coder=coder)
     return path, list(range(1, config.iterations + 1))
 
 
@@ -85,6 +87,8 @@ _EXPORTERS: dict[str, Callable[[Path, str, dict[str, Any], Any], Exported]] = {
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
+    # orbax tells each of its steps.
+    logging.set_verbosity(logging.ERROR)
     state, stored = _read(_WORKDIR.value)
     description = stored["description"]
     codec, network = description["codec"], description["network"]

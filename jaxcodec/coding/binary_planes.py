@@ -115,6 +115,8 @@ class BitDecoder:
 
 def _coder_weights(ones: np.ndarray) -> np.ndarray:
     """Weights float64 `[n, 2]` that give a bit exactly `count / 65536`, as in `range_coder`: 256 count - 1."""
+    if len(ones) and not (ones.min() >= 1 and ones.max() < TOTAL):
+        raise ValueError("a bit is impossible")  # the coder would take it, and write something else
     weights = np.empty((len(ones), 2))
     weights[:, 1] = ones
     weights[:, 0] = TOTAL - weights[:, 1]

@@ -46,7 +46,9 @@ def integer_arrays(params: Mapping[str, Any], config: BinaryRNNConfig) -> dict[s
         If parameters do not fit the configuration, or a layer's sums might reach 2^31, which takes a bias of
         thousands.
     """
-    arrays = {f"table/{name}": table.astype(TABLES[name]) for name, table in _tables().items()}
+    arrays: dict[str, np.ndarray] = {
+        f"table/{name}": table.astype(TABLES[name]) for name, table in _tables().items()
+    }
     for name, shape in config.shapes.items():
         kernel = jnp.asarray(params[f"{name}_kernel"], jnp.float32)
         bias = np.asarray(params[f"{name}_bias"], np.float64)

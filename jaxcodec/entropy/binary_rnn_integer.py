@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,13 +39,27 @@ SUM_LIMIT = 2**31
 STRIP = 4096
 """Positions that a convolution takes at once, so that memory stays bounded."""
 
-ABOVE = tuple((dy, dx) for dy in (-3, -2, -1) for dx in range(-3, 4))
-LEFT = ((0, -3), (0, -2), (0, -1))
-AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-"""Where a position looks, (rows down, columns right): the strict 7x7 mask is `ABOVE + LEFT`."""
-
 TABLES = {"tanh": np.int8, "tanh_gate": np.int16, "sigmoid_gate": np.int16, "ones": np.uint16}
 _REMEDY = "export the weights again or get another copy of their file"
+
+
+class Taps(NamedTuple):
+    """Where a position looks: rows down and columns to the right. Inputs of a kernel go by row, column, channel."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """All pairs of (row, column), in order."""
+        return [(row, column) for row in self.rows for column in self.columns]
+
+
+# The strict 7x7 mask is what is above and what is to the left.
+ABOVE = Taps((-3, -2, -1), (-3, -2, -1, 0, 1, 2, 3))
+LEFT = Taps((0,), (-3, -2, -1))
+AROUND = Taps((-1, 0, 1), (-1, 0, 1))
+_CONTEXT, _AROUND = len(ABOVE.offsets + LEFT.offsets), len(AROUND.offsets)
 
 
 class LayerShape(NamedTuple):
@@ -57,24 +71,26 @@ class LayerShape(NamedTuple):
     unit: int = ACTIVATION_UNIT
 
 
-def layer_shapes(*, iterations: int, bits: int, depth: int) -> dict[str, LayerShape]:
+def layer_shapes(*, iterations: int, bits: int, depth: int, shortcut: bool) -> dict[str, LayerShape]:
     """All layers, in the order of the forward pass, for T iterations of D bits and F channels.
 
     The inputs of `line` are, in this order, the outputs of `context` at columns -1 and 0, those of
     `state_context` there, and the hidden state of the row above at columns -1, 0 and 1; those of `iteration` are
-    the summary and the hidden state. LSTM outputs are the gates f, i, o and j.
+    the summary and the hidden state. LSTM outputs are the gates f, i, o and j. With a shortcut, `output` has as
+    inputs, besides those of `output_hidden`, the bits that `context` sees and the 3x3 bits of the iteration
+    before; as everything else there is in units of 2^-7, these count as +-1/2.
     """
     T, D, F = iterations, bits, depth
     return {
         # Of each iteration: from its own bits and the state, to the probabilities.
-        "context": LayerShape(T, len(ABOVE + LEFT) * D, F, BIT_UNIT),
-        "state_context": LayerShape(T, len(AROUND) * D, F),
+        "context": LayerShape(T, _CONTEXT * D, F, BIT_UNIT),
+        "state_context": LayerShape(T, _AROUND * D, F),
         "line": LayerShape(T, 7 * F, 4 * F),
         "output_hidden": LayerShape(T, F, F),
-        "output": LayerShape(T, F, D),
+        "output": LayerShape(T, F + (_CONTEXT + _AROUND) * D if shortcut else F, D),
         # Of each iteration but the last: what its bits say to the next; then, shared, the state.
-        "summary_hidden": LayerShape(T - 1, len(AROUND) * D, F, BIT_UNIT),
-        "summary": LayerShape(T - 1, len(AROUND) * F, D),
+        "summary_hidden": LayerShape(T - 1, _AROUND * D, F, BIT_UNIT),
+        "summary": LayerShape(T - 1, _AROUND * F, D),
         "iteration": LayerShape(1, D + F, 4 * F),
         "state_hidden": LayerShape(1, F, F),
         "state": LayerShape(1, F, D),
@@ -122,8 +138,8 @@ class IntegerBinaryRNN:
 
     Attributes
     ----------
-    iterations, bits, depth
-        T, D and F.
+    iterations, bits, depth, shortcut
+        T, D, F, and whether bits also act on the output directly.
     layers
         By name, one `_Layer` per copy.
     tables
@@ -133,6 +149,7 @@ class IntegerBinaryRNN:
     iterations: int
     bits: int
     depth: int
+    shortcut: bool
     layers: Mapping[str, tuple[_Layer, ...]]
     tables: Mapping[str, np.ndarray]
 
@@ -145,11 +162,14 @@ class IntegerBinaryRNN:
         CorruptFile
             If an array is missing or not such, or a layer's sums might reach 2^31.
         """
-        context = _array(arrays, "context/kernel", np.int8, None)
-        if context.ndim != 3 or context.shape[1] % len(ABOVE + LEFT) or not context.size:
-            raise CorruptFile(f"BinaryRNN: context/kernel is {list(context.shape)}; {_REMEDY}")
-        sizes = {"iterations": context.shape[0], "depth": context.shape[2]}
-        sizes["bits"] = context.shape[1] // len(ABOVE + LEFT)
+        context, output = (_array(arrays, f"{name}/kernel", np.int8, None) for name in ("context", "output"))
+        if context.ndim != 3 or output.ndim != 3 or context.shape[1] % _CONTEXT or not context.size:
+            raise CorruptFile(
+                f"BinaryRNN: kernels are {list(context.shape)} and {list(output.shape)}; {_REMEDY}"
+            )
+        iterations, inputs, depth = context.shape
+        sizes: dict[str, Any] = {"iterations": iterations, "bits": inputs // _CONTEXT, "depth": depth}
+        sizes["shortcut"] = output.shape[1] != depth
         layers = {}
         for name, (copies, inputs, outputs, unit) in layer_shapes(**sizes).items():
             kernel = _array(arrays, f"{name}/kernel", np.int8, (copies, inputs, outputs))
@@ -176,7 +196,7 @@ class IntegerBinaryRNN:
 
     def working_bytes(self, height: int, width: int) -> int:
         """Maps of states and bits, 8 bytes a number, and strips of neighbourhoods."""
-        maps = height * width * (3 * self.bits + 4 * self.depth)
+        maps = height * width * (5 * self.bits + 4 * self.depth)
         strips = max(STRIP, width) * 20 * (self.bits + self.depth)
         return 8 * (maps + strips + width * (22 * self.bits + 16 * self.depth))
 
@@ -212,8 +232,8 @@ class BinaryRNNWalk:
     def __init__(self, model: IntegerBinaryRNN, height: int, width: int) -> None:
         self._model, self._height, self._width = model, height, width
         self._next = 0
-        self._plane = np.zeros(0)
         D, F = model.bits, model.depth
+        self._plane = np.zeros((height + 2, width + 2, D))  # the last one, as `_filter` wants it
         self._state = np.zeros((height + 2, width + 2, D))  # with a border of zeros
         self._cell = np.zeros((height, width, F), np.int64)
         self._hidden = np.zeros((height, width, F))
@@ -231,10 +251,19 @@ class BinaryRNNWalk:
             model.layers[name][self._next]
             for name in ("context", "state_context", "line", "output_hidden", "output")
         )
-        above_kernel, left_kernel = (
-            _Blocks(context.kernel[: len(ABOVE) * D]),
-            context.kernel[len(ABOVE) * D :],
-        )
+        # With a shortcut, what depends on the bits is D outputs wider: these go on to the output's sums.
+        above, seen_bits = len(ABOVE.offsets) * D, _CONTEXT * D
+        from_bits = context.kernel
+        shortcut = np.zeros((self._height, width, D))
+        if model.shortcut:
+            from_bits = np.concatenate([from_bits, output.kernel[F : F + seen_bits]], axis=1)
+            for strip in self._strips:
+                x = self._around(self._plane, strip)
+                shortcut[strip] = (x @ output.kernel[F + seen_bits :]).reshape(shortcut[strip].shape)
+        above_kernel, left_kernel = _Blocks(from_bits[:above]), from_bits[above:]
+        bits_bias = np.concatenate([context.bias, np.zeros(from_bits.shape[1] - F)])
+        output_kernel = output.kernel[:F]
+        shortcut += output.bias
         gate_kernel, other_kernel = line.kernel[: 2 * F], _Blocks(line.kernel[2 * F :])
         tanh, lstm, ones = model.tanh, model.lstm, model.tables["ones"]
         # Three rows above the map and three columns at either side.
@@ -245,23 +274,27 @@ class BinaryRNNWalk:
         for strip in self._strips:
             seen[strip, 1:] = self._filter(state_context, self._state, strip)
         for row in range(self._height):
-            above = [plane[row + 3 + dy, 3 + dx : 3 + dx + width] for dy, dx in ABOVE]
-            from_above = above_kernel.product(np.concatenate(above, 1)) + context.bias
+            rows_above = [plane[row + 3 + dy, 3 + dx : 3 + dx + width] for dy, dx in ABOVE.offsets]
+            from_above = above_kernel.product(np.concatenate(rows_above, 1)) + bits_bias
             others = (seen[row, :-1], seen[row, 1:], hidden[:-2], hidden[1:-1], hidden[2:])
             from_others = other_kernel.product(np.concatenate(others, 1)) + line.bias
             here = plane[row + 3]
             read = np.zeros((width + 1, F))
             for column in range(width):
                 sums = here[column : column + 3].ravel() @ left_kernel + from_above[column]
-                read[column + 1] = tanh(sums.astype(np.int64) >> context.shift)
+                read[column + 1] = tanh(sums[:F].astype(np.int64) >> context.shift)
+                direct = shortcut[row, column]
+                if model.shortcut:
+                    direct = direct + sums[F:]
                 sums = read[column : column + 2].ravel() @ gate_kernel + from_others[column]
                 cell[column], new = lstm(sums.astype(np.int64) >> line.shift, cell[column])
                 hidden[column + 1] = new
-                index = output.index(tanh(output_hidden.index(hidden[column + 1])))
+                sums = tanh(output_hidden.index(hidden[column + 1])) @ output_kernel + direct
+                index = sums.astype(np.int64) >> output.shift
                 bits = coded[row, column] = code(ones.take(index, mode="clip"))
                 here[column + 3] = 2.0 * BIT * bits - BIT
         self._next += 1
-        # As `_filter` wants it: the border of three becomes one of one.
+        # The border of three becomes one of one.
         self._plane = np.pad(plane[3:, 3:-3], ((1, 1), (1, 1), (0, 0)))
         return coded
 
@@ -289,10 +322,14 @@ class BinaryRNNWalk:
 
     def _filter(self, layer: _Layer, padded: np.ndarray, strip: slice) -> np.ndarray:
         """A 3x3 tanh layer over some rows of a map that has a border of one: `[rows, w, outputs]`."""
-        rows = [padded[1 + dy : 1 + dy + self._height][strip] for dy in (-1, 0, 1)]
-        around = [rows[1 + dy][:, 1 + dx : 1 + dx + self._width] for dy, dx in AROUND]
-        x = np.concatenate(around, axis=2)
-        return self._model.tanh(layer.index(x.reshape(-1, x.shape[2]))).reshape(*x.shape[:2], -1)
+        x = self._model.tanh(layer.index(self._around(padded, strip)))
+        return x.reshape(-1, self._width, x.shape[1])
+
+    def _around(self, padded: np.ndarray, strip: slice) -> np.ndarray:
+        """The 3x3 neighbourhoods of some rows of such a map: `[rows * w, 9 C]`."""
+        rows = [padded[1 + dy : 1 + dy + self._height][strip] for dy in AROUND.rows]
+        around = [row[:, 1 + dx : 1 + dx + self._width] for row in rows for dx in AROUND.columns]
+        return np.concatenate(around, axis=2).reshape(-1, len(around) * padded.shape[2])
 
 
 def _array(

@@ -13,8 +13,7 @@ from orbax.checkpoint import v1 as ocp
 class Checkpoints:
     """A folder of checkpoints, local or in a bucket (`gs://`); use it as a context manager.
 
-    A checkpoint appears under its name only when it is complete; what an interrupted save left behind is
-    removed when the folder is opened next.
+    A checkpoint appears under its name only when it is complete.
 
     Parameters
     ----------
@@ -24,9 +23,19 @@ class Checkpoints:
         How many of the latest checkpoints stay.
     keep_every
         Checkpoints whose step is a multiple of this stay for good.
+    clean
+        Remove what an interrupted save left behind. Only for the run itself: a save of a run that goes on looks the
+        same.
     """
 
-    def __init__(self, folder: epath.PathLike, *, keep: int = 2, keep_every: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        *,
+        keep: int = 2,
+        keep_every: int | None = None,
+        clean: bool = False,
+    ) -> None:
         path = epath.Path(folder)
         if "://" not in str(folder):
             path = epath.Path(path.absolute())
@@ -38,7 +47,7 @@ class Checkpoints:
             policy = policies.AnyPreservationPolicy([policy, policies.EveryNSteps(keep_every)])
         self.folder = path
         self._checkpointer = ocp.training.Checkpointer(
-            path, preservation_policy=policy, cleanup_tmp_directories=True
+            path, preservation_policy=policy, cleanup_tmp_directories=clean
         )
 
     def __enter__(self) -> Checkpoints:

@@ -133,7 +133,7 @@ def train(
     mesh = data_mesh()
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
-            Checkpoints(workdir / "checkpoints", keep=config.keep, keep_every=config.keep_every)
+            Checkpoints(workdir / "checkpoints", keep=config.keep, keep_every=config.keep_every, clean=True)
         )
         # --- State: never built on the host.
         state, saved = _start(task, config, mesh, checkpoints, initial_params, description or {})

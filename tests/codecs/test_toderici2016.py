@@ -1,11 +1,13 @@
 """The thumbnail codec: every family, prefixes, cut and damaged files, dynamic bits; weights random, not trained."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from PIL import Image
 
 from jaxcodec.codecs.base import Codec, ProgressiveCodec, count_iterations, first_iterations
 from jaxcodec.codecs.toderici2016 import ThumbnailCodec, TodericiOptions, load_toderici2016
@@ -33,7 +35,7 @@ from jaxcodec.errors import (
     WrongWeights,
 )
 from jaxcodec.metrics.psnr import psnr_uint8
-from jaxcodec.ops.binarise import sign_binarise
+from jaxcodec.ops.binarise import sign_binarise, stochastic_binarise
 
 CONFIGS = {
     "fc": ThumbnailConfig.of("fc", width=12, stages=4),
@@ -46,9 +48,10 @@ CONFIGS = {
 every_family = pytest.mark.parametrize("name", CONFIGS)
 
 
+@cache
 def some_params(config):
     """Random ones whose predictions differ visibly from stage to stage."""
-    params = init(config, jax.random.key(7))
+    params = jax.jit(partial(init, config))(jax.random.key(7))
     return jax.tree.map(lambda w: np.asarray(1.5 * w), params)
 
 
@@ -68,6 +71,12 @@ def image(rng):
     return np.clip(smooth + rng.integers(0, 30, (37, 45, 3)), 0, 255).astype(np.uint8)
 
 
+def smooth_patches(side):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    photo = np.asarray(Image.fromarray(noise).resize((4 * side, 2 * side), Image.Resampling.BICUBIC))
+    return photo.reshape(2, side, 4, side, 3).transpose(0, 2, 1, 3, 4).reshape(8, side, side, 3)
+
+
 def near(a, b):
     """Within one 8-bit level: what float32 in batches of other sizes may change."""
     assert a.shape == b.shape
@@ -82,40 +91,51 @@ def test_a_stage_repeated_by_hand_gives_the_losses_of_the_unrolled_network(name,
     config = CONFIGS[name]
     params = some_params(config)
     x = jax.random.uniform(key, (2, config.patch, config.patch, 3), minval=-0.9, maxval=0.9)
-    errors = squared_errors(
-        params, x, config=config, binarise=lambda code, *, key: sign_binarise(code), key=key
-    )
+    signs = partial(squared_errors, config=config, binarise=lambda code, *, key: sign_binarise(code), key=key)
+    errors = jax.jit(signs)(params, x)
+    encode = jax.jit(lambda w, state, r: Encoder(config).apply({"params": w["encoder"]}, state, r))
+    decode = jax.jit(lambda w, state, bits: Decoder(config).apply({"params": w["decoder"]}, state, bits))
     encoder_state, decoder_state = initial_states(config, 2)
     residual, total, by_hand = x, 0.0, []
     for stage in range(config.stages):
         own = params if config.shared else jax.tree.map(lambda w, t=stage: w[t], params)
-        encoder_state, code = Encoder(config).apply({"params": own["encoder"]}, encoder_state, residual)
-        bits = jnp.where(code < 0, -1.0, 1.0)
-        decoder_state, prediction = Decoder(config).apply({"params": own["decoder"]}, decoder_state, bits)
+        encoder_state, code = encode(own, encoder_state, residual)
+        assert code.shape == (2, config.bits)
+        assert np.abs(code).max() <= 1
+        decoder_state, prediction = decode(own, decoder_state, np.where(np.asarray(code) < 0, -1.0, 1.0))
         # The sum of all predictions of residuals, or the last prediction of the patch.
-        total = total + prediction
-        residual = x - (prediction if config.recurrent else total)
-        by_hand.append(jnp.sum(residual**2) / (2 * config.patch**2))
+        total = total + np.asarray(prediction)
+        residual = np.asarray(x) - (prediction if config.recurrent else total)
+        by_hand.append(np.sum(residual**2) / (2 * config.patch**2))
+    assert len(encoder_state) == (0 if not config.recurrent else 3 if config.convolutional else 2)
     np.testing.assert_allclose(errors, by_hand, rtol=1e-4)
 
 
 @every_family
-def test_the_codes_have_the_announced_bits_within_tanh_and_all_weights_get_a_gradient(name, key):
+def test_the_loss_of_every_family_falls(name, key):
     config = CONFIGS[name]
-    params = init(config, key)
-    x = jax.random.uniform(key, (3, config.patch, config.patch, 3), minval=-0.9, maxval=0.9)
-    own = params if config.shared else jax.tree.map(lambda w: w[0], params)
-    state, code = Encoder(config).apply({"params": own["encoder"]}, initial_states(config, 3)[0], x)
-    assert code.shape == (3, config.bits)
-    assert np.abs(code).max() <= 1
-    assert len(state) == (0 if not config.recurrent else 3 if config.convolutional else 2)
+    x = to_values(smooth_patches(config.patch))
+    optimiser = optax.adam(5e-3)
 
-    def loss(params):
-        straight_through = partial(squared_errors, config=config, binarise=lambda code, *, key: code, key=key)
-        return straight_through(params, x).mean()
+    @jax.jit
+    def update(params, state, key):
+        def loss(params):
+            return squared_errors(params, x, config=config, binarise=stochastic_binarise, key=key).mean()
 
-    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
-        assert np.abs(gradient).max() > 0, path
+        value, gradient = jax.value_and_grad(loss)(params)
+        changes, state = optimiser.update(gradient, state)
+        return optax.apply_updates(params, changes), state, value
+
+    params = jax.tree.map(lambda w: w / 1.5, some_params(config))
+    state, losses = optimiser.init(params), []
+    for step in range(60):
+        params, state, value = update(params, state, jax.random.fold_in(key, step))
+        losses.append(float(value))
+    assert np.mean(losses[-10:]) < 0.8 * losses[0]
+    for (path, before), after in zip(
+        jax.tree_util.tree_leaves_with_path(some_params(config)), jax.tree.leaves(params), strict=True
+    ):
+        assert np.abs(1.5 * after - before).max() > 0, path  # nothing is left untrained
 
 
 def test_the_published_sizes_are_the_defaults():
@@ -199,12 +219,12 @@ def test_the_edge_is_repeated_up_to_whole_patches(codecs, image):
 @every_family
 def test_a_batch_of_thumbnails_is_a_file_with_one_header(codecs, rng, name):
     codec = codecs[name]
-    images = rng.integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     data = codec.encode_thumbnails(images, quality=3)
     decoded = codec.decode_thumbnails(data)
     assert decoded.shape == images.shape
     payload = sum(map(len, unpack(data)[1]))
-    assert payload * 8 == 11 * 3 * codec.config.bits * (32 // codec.config.patch) ** 2
+    assert payload * 8 == 3 * 3 * codec.config.bits * (32 // codec.config.patch) ** 2
     assert len(data) - payload < 60
     # One at a time (a batch of another size): the same bits, and the same pictures to one level.
     for image, picture in zip(images, decoded, strict=True):
@@ -233,7 +253,7 @@ def test_grey_pictures_stay_grey(codecs, rng):
 # --- A number of stages for each patch ---
 
 
-@every_family
+@pytest.mark.parametrize("name", ["fc distinct", "conv_lstm"])
 def test_each_patch_stops_at_the_first_stage_that_reaches_the_target(codecs, image, name):
     codec, side = codecs[name], codecs[name].config.patch
     rows, columns = -(-37 // side), -(-45 // side)
