@@ -284,11 +284,14 @@ def test_each_patch_stops_at_the_first_stage_that_reaches_the_target(codecs, ima
 def test_fewer_stages_of_a_file_with_counts_are_a_file_too(codecs, rng):
     codec = codecs["lstm"]
     image = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    image[:8] = codec.decode(codec.encode(image, quality=1))[:8]  # reached at once, the noise never
-    data = codec.encode(image, options=TodericiOptions(target_psnr=40.0))
+    # A target that about half of the patches reach at once.
+    difference = image.astype(float) - codec.decode(codec.encode(image, quality=1))
+    errors = np.square(difference).reshape(5, 8, 5, 8, 3).mean(axis=(1, 3, 4))
+    target = 10 * np.log10(255**2 / np.median(errors)) - 0.05
+    data = codec.encode(image, options=TodericiOptions(target_psnr=target))
     counts = codec.stage_counts(data)
-    assert (counts[0] == 1).any()
-    assert counts.max() == 4
+    assert 8 <= (counts == 1).sum() <= 20
+    assert counts.max() > 1
     payload, fixed = (sum(map(len, unpack(file)[1])) for file in (data, codec.encode(image, quality=4)))
     # 2 bits a patch for its number, 4 for each stage that it has.
     assert payload <= (25 * 2 + counts.sum() * 4) / 8 + 5
@@ -296,9 +299,6 @@ def test_fewer_stages_of_a_file_with_counts_are_a_file_too(codecs, rng):
     fewer = first_iterations(data, 2)
     np.testing.assert_array_equal(codec.stage_counts(fewer), np.minimum(counts, 2))
     near(codec.decode(fewer), codec.decode_progressive(data, iterations=2))
-    near(codec.decode(fewer), codec.decode(codec.encode(image, quality=2)) * 1) if (
-        counts > 1
-    ).all() else None
     # `quality` is the most that a patch may have.
     least = codec.encode(image, quality=2, options=TodericiOptions(target_psnr=90.0))
     assert set(codec.stage_counts(least).flat) == {2}
