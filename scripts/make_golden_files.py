@@ -29,6 +29,7 @@ from experiments.balle2017 import RateDistortion
 from jaxcodec.codecs.balle2017.codec import TransformCodec
 from jaxcodec.codecs.balle2017.export import export
 from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.fmm import FMMOptions, load_fmm
 from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import Header, pack
 from jaxcodec.coding.latents import encode_latents
@@ -154,6 +155,29 @@ CASES = (
 )
 
 
+@dataclass(frozen=True)
+class CaseWithoutWeights:
+    """A golden file of `fmm`: source and crop as in `Case`, and the codec's options."""
+
+    name: str
+    source: str
+    crop: tuple[int, int, int, int]
+    options: FMMOptions
+    grey: bool = False
+
+
+CASES_WITHOUT_WEIGHTS = (
+    CaseWithoutWeights("fmm_photo", "kodim23.png", (120, 250, 48, 64), FMMOptions()),
+    CaseWithoutWeights("fmm_7x5", "kodim05.png", (200, 300, 5, 7), FMMOptions(modulus=2)),
+    CaseWithoutWeights("fmm_1x1", "kodim03.png", (100, 100, 1, 1), FMMOptions(modulus=9)),
+    CaseWithoutWeights("fmm_flat", "kodim15.png", (100, 300, 13, 21), FMMOptions(stage="flat")),
+    CaseWithoutWeights(
+        "fmm_entropy", "kodim15.png", (100, 300, 37, 50), FMMOptions(stage="block_entropy"), grey=True
+    ),
+    CaseWithoutWeights("fmm_predictive", "kodim08.png", (200, 200, 40, 45), FMMOptions(3, "predictive")),
+)
+
+
 def textured_picture(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw a picture, uint8 `[size, size, 3]`: coloured 1/f noise with some flat shapes before it."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
@@ -193,7 +217,7 @@ def make_weights(network: Network, folder: Path, steps: int) -> Path:
     return export(folder, codec=network.codec, quality=network.quality, config=network.config, params=params)
 
 
-def source_picture(case: Case) -> np.ndarray:
+def source_picture(case: Case | CaseWithoutWeights) -> np.ndarray:
     """Return the crop that a case codes, uint8 `[H, W, 3]` or `[H, W]`."""
     top, left, height, width = case.crop
     with Image.open(ROOT / "data" / "kodak" / case.source) as picture:
@@ -242,6 +266,21 @@ def record(case: Case, data: bytes, codec: TransformCodec, weights: Weights, fol
     }
 
 
+def record_without_weights(case: CaseWithoutWeights, folder: Path) -> dict[str, Any]:
+    """Write a golden file of a codec without weights, with its picture, and return its row of files.json."""
+    codec = load_fmm()
+    data = codec.encode(source_picture(case), options=case.options)
+    image = codec.decode(data)
+    (folder / f"{case.name}.jxc").write_bytes(data)
+    Image.fromarray(image).save(folder / f"{case.name}.png", optimize=True)
+    return {
+        "codec": codec.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "picture": f"{case.name}.png",
+        "versions": {p: importlib.metadata.version(p) for p in ("jax", "numpy", "constriction")},
+    }
+
+
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
@@ -265,6 +304,10 @@ def main(argv: Sequence[str]) -> None:
         row = record(case, make_file(case, codec, weights), codec, weights, folder)
         golden["files"][case.name] = row
         print(f"{case.name}: {(folder / case.name).with_suffix('.jxc').stat().st_size} bytes")
+    without_weights = golden.setdefault("without_weights", {})
+    for case in CASES_WITHOUT_WEIGHTS:
+        if case.name not in without_weights:
+            without_weights[case.name] = record_without_weights(case, folder)
     index.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
 
 

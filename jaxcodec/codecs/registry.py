@@ -47,6 +47,15 @@ _ENTRIES: tuple[_Entry, ...] = (
     _learned(
         "toderici2017", "toderici2017:load_toderici2017", "recurrent and progressive, Toderici et al. 2017"
     ),
+    _Entry(  # as a classical codec it takes no weights; its files are .jxc, and its qualities a ladder of its own
+        "fmm",
+        "jaxcodec.codecs.fmm:load_fmm",
+        "near-lossless baseline, multiples of 5 in 8x8 blocks, Jassim 2012",
+        "classical",
+        ".jxc",
+        None,
+        tuple(range(1, 12)),
+    ),
     _classical("jpeg", ".jpg", "JPEG, 4:2:0, optimised tables (libjpeg-turbo)"),
     _classical("jpeg444", ".jpg", "JPEG, 4:4:4, optimised tables (libjpeg-turbo)"),
     _classical("jpeg2000", ".jp2", "JPEG 2000, 9/7 wavelet (OpenJPEG)"),

@@ -1,4 +1,4 @@
-r"""Strided and transposed convolutions with "same" zero padding, anchored at the first pixel.
+r"""Strided and transposed convolutions with "same" zero padding (or none), anchored at the first pixel.
 
 Both keep one alignment whatever the picture's size, so that a window of a picture gives the same values as
 the whole picture (`jaxcodec.codecs.tiling` relies on it). With kernel size K, stride s and p = K // 2:
@@ -17,6 +17,9 @@ is one stride-1 convolution to s*s*C channels (one group per phase r) followed b
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -28,6 +31,9 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW_POSITIONS = 16
 """Maps of at most so many positions are convolved as one matrix product. On a CPU the gradients of XLA's own
 convolution take 10 times as long at 2x2 and 4x4 positions."""
+
+_WIDE = 256
+"""From so many output channels on, the kernel's gradient is computed tap by tap on a CPU."""
 
 
 def _blocks_of_taps(kernel: jax.Array, *, first: int, blocks: int, block: int) -> jax.Array:
@@ -49,12 +55,14 @@ def _check_kernel(kernel: jax.Array, x: jax.Array) -> int:
     return kernel.shape[0]
 
 
-def _as_one_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+Padding = Literal["same", "valid"]
+
+
+def _as_one_product(x: jax.Array, kernel: jax.Array, stride: int, p: int) -> jax.Array:
     """`strided_convolution` by copying what each output sees, `[B h w, K K Cin]`, and one matrix product."""
     K, _, C, features = kernel.shape
     B, H, W, _ = x.shape
-    h, w = -(-H // stride), -(-W // stride)
-    p = K // 2
+    h, w = ((n + 2 * p - K) // stride + 1 for n in (H, W))
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
     ends = [(n - 1) * stride + 1 for n in (h, w)]
     seen = [
@@ -66,8 +74,38 @@ def _as_one_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return product.reshape(B, h, w, features)
 
 
+def _wide_convolution(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
+    """Stride 1, with many more outputs than inputs."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), [padding] * 2, dimension_numbers=_DIMENSIONS)
+
+
+# On a CPU the gradient for such a kernel, as XLA convolves it, takes three times as long as one matrix product per
+# tap. It is enough to write down the derivative along the kernel in that form: the gradient is its transpose.
+_wide_convolution_on_cpu = jax.custom_jvp(_wide_convolution, nondiff_argnums=(2,))
+
+
+@partial(_wide_convolution_on_cpu.defjvp)
+def _wide_convolution_jvp(
+    padding: tuple[int, int], primals: tuple[Any, Any], tangents: tuple[Any, Any]
+) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    y = _wide_convolution(x, kernel, padding)
+    padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+    by_taps = sum(
+        padded[:, i : i + y.shape[1], j : j + y.shape[2]] @ dkernel[i, j]
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    )
+    return y, _wide_convolution(dx, kernel, padding) + by_taps
+
+
 def strided_convolution(
-    x: jax.Array, kernel: jax.Array, *, stride: int, space_to_depth_first: bool = False
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int,
+    space_to_depth_first: bool = False,
+    padding: Padding = "same",
 ) -> jax.Array:
     """Correlate and subsample: `[B, H, W, Cin] -> [B, ceil(H/s), ceil(W/s), Cout]`.
 
@@ -80,13 +118,16 @@ def strided_convolution(
     space_to_depth_first
         Compute the same values as a stride-1 convolution over s*s*Cin channels: faster for the
         first layer, whose three channels leave wide vector units idle.
+    padding
+        `valid` pads nothing, for an input of at least K: `out[i] = sum_t x[s i + t] w[t]`, and
+        `floor((n - K) / s) + 1` of them.
     """
     K = _check_kernel(kernel, x)
-    p = K // 2
-    h, w = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+    p = K // 2 if padding == "same" else 0
+    h, w = ((n + 2 * p - K) // stride + 1 for n in x.shape[1:3])
     if h * w <= _FEW_POSITIONS:
-        return _as_one_product(x, kernel, stride)
-    if not space_to_depth_first or stride == 1:
+        return _as_one_product(x, kernel, stride, p)
+    if not space_to_depth_first or stride == 1 or padding == "valid":
         # p on both sides gives ceil(n / s) outputs for any n, though the last p may be read in part only.
         # Unequal sides would cost a copy: cuDNN knows equal padding only, so XLA pads the rest beforehand.
         return lax.conv_general_dilated(
@@ -128,7 +169,8 @@ def transposed_convolution(
     # Taps of phase r and block d: r + p - s d, which rise with r and fall with d.
     taps = _blocks_of_taps(kernel, first=p - s * high, blocks=D, block=s)[::-1, :, ::-1]
     phases = taps.transpose(0, 2, 4, 1, 3, 5).reshape(D, D, kernel.shape[2], s * s * kernel.shape[3])
-    out = lax.conv_general_dilated(y, phases, (1, 1), [(-low, high)] * 2, dimension_numbers=_DIMENSIONS)
+    wide = jax.default_backend() == "cpu" and phases.shape[3] >= _WIDE
+    out = (_wide_convolution_on_cpu if wide else _wide_convolution)(y, phases, (-low, high))
     if bias is not None:
         # Before the phases are interleaved: after, XLA would hand cuDNN the bias as a whole picture.
         out = out + jnp.broadcast_to(jnp.tile(bias, s * s), out.shape)

@@ -28,7 +28,9 @@ class Extent(NamedTuple):
     size: jax.Array
 
 
-def zero_outside(x: jax.Array, extent: Extent | None, *, stride: int) -> jax.Array:
+def zero_outside(
+    x: jax.Array, extent: Extent | None, *, stride: int, margin: tuple[int, int] = (0, 0)
+) -> jax.Array:
     """Zero the positions of x `[B, h, w, C]` that lie outside the picture.
 
     Parameters
@@ -39,12 +41,15 @@ def zero_outside(x: jax.Array, extent: Extent | None, *, stride: int) -> jax.Arr
         None leaves x as it is: the window is the picture.
     stride
         Pixels per position; along each axis `ceil(size / stride)` positions are inside.
+    margin
+        Positions before the first and after the last that count as inside too, where a picture was extended;
+        x then begins that many before the window's origin.
     """
     if extent is None:
         return x
 
     def inside(axis: int) -> jax.Array:
-        position = extent.origin[:, axis, None] // stride + jnp.arange(x.shape[1 + axis])[None]
-        return (position >= 0) & (position < -(-extent.size[:, axis, None] // stride))
+        position = extent.origin[:, axis, None] // stride - margin[0] + jnp.arange(x.shape[1 + axis])[None]
+        return (position >= -margin[0]) & (position < -(-extent.size[:, axis, None] // stride) + margin[1])
 
     return jnp.where(inside(0)[:, :, None, None] & inside(1)[:, None, :, None], x, jnp.zeros((), x.dtype))

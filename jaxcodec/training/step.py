@@ -90,7 +90,9 @@ def make_chunk(
             assert max_seconds is not None
             progress = state.elapsed / max_seconds
         learning_rate = schedule(progress)
-        updates, opt_state = task.optimiser(learning_rate).update(gradient, state.opt_state, state.params)
+        # Some rules follow the loss; the others ignore it.
+        optimiser = optax.with_extra_args_support(task.optimiser(learning_rate))
+        updates, opt_state = optimiser.update(gradient, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         # Early on the average would be mostly the initial weights: let it follow faster.
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))

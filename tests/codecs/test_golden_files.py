@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxcodec
 from jaxcodec.coding.container import read_header
 from jaxcodec.coding.tables import CodingTables
 from tests.codecs.golden_codecs import (
@@ -21,6 +22,7 @@ from tests.codecs.golden_codecs import (
 )
 
 FILES = INDEX["files"]
+WITHOUT_WEIGHTS = INDEX["without_weights"]
 
 
 def network_of(name):
@@ -50,6 +52,14 @@ def test_a_golden_file_decodes_to_its_picture(name):
     if row["picture"] is not None:
         with Image.open(GOLDEN / "files" / row["picture"]) as picture:
             assert levels_apart(decoded, np.asarray(picture)) <= 1
+
+
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
+def test_a_golden_file_of_a_codec_without_weights_decodes_to_its_very_picture(name):
+    row, data = WITHOUT_WEIGHTS[name], golden_file(name)
+    assert hashlib.sha256(data).hexdigest() == row["sha256"], "the golden file itself was changed"
+    with Image.open(GOLDEN / "files" / row["picture"]) as picture:
+        np.testing.assert_array_equal(jaxcodec.decode(data), np.asarray(picture))
 
 
 def test_the_golden_files_cover_what_can_go_wrong():
