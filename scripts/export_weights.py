@@ -2,6 +2,7 @@ r"""Make a weight file from a training run: float16 parameters and their integer
 
 python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4
 python scripts/export_weights.py --workdir=runs/toderici2017 --coder_workdir=runs/binary_rnn
+python scripts/export_weights.py --workdir=runs/theis2017 --train_data=PHOTOS
 
 writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE`; with `--zoo` it becomes the weights
 that everybody encodes with.
@@ -19,10 +20,15 @@ from absl import app, flags, logging
 
 from jaxcodec.codecs.balle2017 import export as balle2017
 from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.ladders import LadderConfig
+from jaxcodec.codecs.theis2017 import export as theis2017
+from jaxcodec.codecs.theis2017.model import AutoencoderConfig
 from jaxcodec.codecs.toderici2016 import export as toderici2016
 from jaxcodec.codecs.toderici2016.model import ThumbnailConfig
 from jaxcodec.codecs.toderici2017 import export as toderici2017
 from jaxcodec.codecs.toderici2017.model import RecurrentConfig
+from jaxcodec.data.crops import centre_crops
+from jaxcodec.data.stream import read_all
 from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
 from jaxcodec.entropy.binary_rnn_export import integer_arrays
 from jaxcodec.training.checkpoint import Checkpoints
@@ -37,6 +43,12 @@ _CODER_WORKDIR = flags.DEFINE_string(
 _QUALITY = flags.DEFINE_integer(
     "quality", None, "For a codec with a network per quality: the number this one will serve.", lower_bound=1
 )
+_TRAIN_DATA = flags.DEFINE_string(
+    "train_data", None, "For theis2017: photos from whose middles the coding tables are made."
+)
+_CLASSES = flags.DEFINE_integer(
+    "classes", 8, "For theis2017: classes of coding tables; 1 for the paper's histograms.", lower_bound=1
+)
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
 _ZOO = flags.DEFINE_boolean(
     "zoo", False, "Install the file in the zoo and its manifest instead, superseding the same quality."
@@ -45,8 +57,8 @@ _DATA = flags.DEFINE_string("data", "", "With --zoo: what it was trained on, and
 _DEVICE = flags.DEFINE_string("device_time", "", "With --zoo: on what and for how long.")
 _LAST = flags.DEFINE_boolean("last", False, "Export the last weights instead of their moving average.")
 
-Exported = tuple[Path, list[int]]
-"""The weight file, and the qualities it serves."""
+Exported = tuple[Path, Sequence[float]]
+"""The weight file, and the qualities that it serves."""
 
 
 def _export_transform(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
@@ -76,9 +88,24 @@ def _export_toderici2017(folder: Path, codec: str, network: dict[str, Any], para
     return path, list(range(1, config.iterations + 1))
 
 
+def _export_theis2017(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
+    del codec
+    if _TRAIN_DATA.value is None:
+        raise app.UsageError("theis2017 needs photos for its coding tables; name them with --train_data")
+    path, qualities = theis2017.export(
+        folder,
+        config=AutoencoderConfig(**network),
+        params=params,
+        crops=centre_crops(read_all(_TRAIN_DATA.value), size=128),
+        ladder=LadderConfig(classes=_CLASSES.value),
+    )
+    return path, qualities
+
+
 _EXPORTERS: dict[str, Callable[[Path, str, dict[str, Any], Any], Exported]] = {
     "balle2017": _export_transform,
     "bmshj2018": _export_transform,
+    "theis2017": _export_theis2017,
     "toderici2016": _export_toderici2016,
     "toderici2017": _export_toderici2017,
 }

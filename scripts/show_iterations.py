@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 def _row(codec: ProgressiveCodec, image: np.ndarray) -> np.ndarray:
     whole = codec.encode(image, quality=codec.qualities[-1])
     cells = [_cell(image, image, "original")]
-    for k in codec.qualities:
+    for k in map(int, codec.qualities):
         decoded = codec.decode_progressive(whole, iterations=k)
         rate = bits_per_pixel(len(first_iterations(whole, k)), *image.shape[:2])
         cells.append(_cell(decoded, image, f"{k}: {rate:.2f} bpp {psnr_uint8(image, decoded):.1f} dB"))

@@ -13,6 +13,7 @@ from typing import Any
 from jaxcodec.cli.console import fail, message_of, note, progress_bar, say
 from jaxcodec.cli.device import add_device_option, prepare_jax
 from jaxcodec.cli.files import check_output
+from jaxcodec.cli.numbers import quality
 from jaxcodec.errors import BadImage, BadOption, JaxcodecError
 from jaxcodec.version import __version__
 
@@ -76,12 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
 
-def parse_qualities(text: str | None) -> list[int] | None:
+def parse_qualities(text: str | None) -> list[float] | None:
     """Return the numbers of `1,2,3`, None for None; `BadOption` if they are none."""
     if text is None:
         return None
     try:
-        return [int(number) for number in text.split(",")]
+        return [quality(number) for number in text.split(",")]
     except ValueError as error:
         raise BadOption(f"--qualities {text}: give numbers with commas between, such as 1,2,3") from error
 
@@ -90,7 +91,7 @@ def measure(
     codecs: Sequence[Any],
     folder: str,
     *,
-    qualities: Sequence[int] | None,
+    qualities: Sequence[float] | None,
     compare_with: Sequence[str],
     output: str,
     plot: str | None,
@@ -118,8 +119,8 @@ def measure(
         plotting.check_plot(Path(plot).suffix)
     others = [(curve, Path(path).stem) for path in compare_with for curve in comparison.read_curves(path)]
     for codec in codecs:
-        for quality in qualities or ():
-            check_quality(quality, codec)
+        for wanted in qualities or ():
+            check_quality(wanted, codec)
     pictures, failures = _readable(list_images(folder))
 
     steps = sum(len(set(qualities or codec.ladder)) for codec in codecs) * len(pictures)

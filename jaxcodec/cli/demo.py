@@ -102,7 +102,7 @@ def show(codec: Any, folder: Path, *, force: bool) -> None:
     say(f"side by side: {comparison}")
 
 
-def _paths(folder: Path, codec: Any, quality: int) -> tuple[Path, Path, Path]:
+def _paths(folder: Path, codec: Any, quality: float) -> tuple[Path, Path, Path]:
     """Return where the file of a quality, its decoded picture and the JPEG of the same size go."""
     stem = f"{codec.name}-q{quality}"
     beside = f"jpeg-like-q{quality}.jpg"

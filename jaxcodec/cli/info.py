@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxcodec.cli.console import fail, message_of, note, say, table
 from jaxcodec.cli.files import Job
+from jaxcodec.cli.numbers import gap_to, positive
 from jaxcodec.errors import JaxcodecError, TruncatedFile, UnknownCodec
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE", help="a coded file, or - for stdin")
+    parser.add_argument(
+        "--bpp", type=positive, metavar="X", help="also tell how far the file is from X bits per pixel"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -60,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         fail(message if job.name in message else f"{job.name}: {message}")
         return 1
     fields = {"file": job.name, **fields}
+    if arguments.bpp is not None:
+        fields["gap"] = gap_to(float(fields["bpp"]), arguments.bpp)
     if arguments.json:
         say(json.dumps(fields, indent=1))
     else:
@@ -97,7 +103,7 @@ def _jxc_fields(data: bytes) -> tuple[dict[str, Any], str | None]:
         "format": "jxc",
         "codec": codec,
         "coder": coders.get(header.coder_id, f"number {header.coder_id}, unknown to this version"),
-        "quality": header.quality,
+        "quality": _quality(header),
         "width": header.width,
         "height": header.height,
         "channels": header.channels,
@@ -116,6 +122,18 @@ def _jxc_fields(data: bytes) -> tuple[dict[str, Any], str | None]:
             "iterations": _iterations(header, chunks),
         }
     return fields, trouble
+
+
+def _quality(header: Header) -> float:
+    """The quality as users know it: files of a ladder have it in hundredths."""
+    from jaxcodec.codecs.base import quality_number
+    from jaxcodec.zoo import manifest
+    from jaxcodec.zoo.weights import has_ladder
+
+    installed = manifest.find(header.weights_hash)
+    if installed is not None and installed.exists() and has_ladder(installed):
+        return quality_number(header.quality)
+    return header.quality
 
 
 def _chunks(data: bytes) -> tuple[list[bytes] | None, bool, str | None]:

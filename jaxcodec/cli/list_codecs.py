@@ -15,10 +15,10 @@ examples:
   jaxcodec list
   jaxcodec list --json
 
-A learned codec is installed when its weights are, a classical one when the package it needs is.
+A learned codec is installed when its weights are, and any when the package that it needs is.
 """
-# What a classical codec's extra has to bring; the others need nothing more than Pillow.
-_PACKAGES = {"hevc": "pillow_heif", "jxl": "pillow_jxl"}
+# What a codec's extra has to bring; the others need nothing more than Pillow.
+_PACKAGES = {"hevc": "pillow_heif", "jxl": "pillow_jxl", "msroi": "jpeglib"}
 
 
 def add_parser(commands: Any) -> None:
@@ -70,9 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def span(qualities: Sequence[int]) -> str:
-    """Return ascending qualities in short: `1..6` where none is left out, else `1,2,4`."""
-    if len(qualities) > 2 and list(qualities) == list(range(qualities[0], qualities[-1] + 1)):
+def span(qualities: Sequence[float]) -> str:
+    """Return ascending qualities in short: `1..6` where none is left out, `1.04..6.5 (fractions)`, else `1,2,4`."""
+    if any(quality != int(quality) for quality in qualities):
+        return f"{qualities[0]}..{qualities[-1]} (fractions)"
+    if len(qualities) > 2 and list(qualities) == list(range(int(qualities[0]), int(qualities[-1]) + 1)):
         return f"{qualities[0]}..{qualities[-1]}"
     return ",".join(map(str, qualities))
 

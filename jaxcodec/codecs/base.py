@@ -8,7 +8,7 @@ the first ones is a file of its own (`ProgressiveCodec`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,7 +27,8 @@ class Codec(Protocol):
     name
         The name it was loaded by.
     qualities
-        Every accepted `quality`, ascending; a larger one means more bits and less distortion.
+        Every accepted `quality`, ascending; a larger one means more bits and less distortion. Whole numbers, or
+        hundredths too: then any number from the first to the last stands for the nearest of them.
     default_quality
         Used where `quality` is None.
     ladder
@@ -42,17 +43,17 @@ class Codec(Protocol):
         ...
 
     @property
-    def qualities(self) -> tuple[int, ...]:
+    def qualities(self) -> tuple[float, ...]:
         """Accepted qualities, ascending."""
         ...
 
     @property
-    def default_quality(self) -> int:
+    def default_quality(self) -> float:
         """What None stands for."""
         ...
 
     @property
-    def ladder(self) -> tuple[int, ...]:
+    def ladder(self) -> tuple[float, ...]:
         """Qualities of a benchmark."""
         ...
 
@@ -61,7 +62,7 @@ class Codec(Protocol):
         """Ending of its files."""
         ...
 
-    def encode(self, image: np.ndarray, *, quality: int | None = None, options: Any = None) -> bytes:
+    def encode(self, image: np.ndarray, *, quality: float | None = None, options: Any = None) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]`; `options` is the codec's own frozen dataclass."""
         ...
 
@@ -70,13 +71,26 @@ class Codec(Protocol):
         ...
 
     def encode_batch(
-        self, images: Sequence[np.ndarray], *, quality: int | None = None, options: Any = None
+        self, images: Sequence[np.ndarray], *, quality: float | None = None, options: Any = None
     ) -> list[bytes]:
         """Code pictures of any sizes; the same files as one by one."""
         ...
 
     def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
         """Decode files of any sizes; the same pictures as one by one."""
+        ...
+
+
+@runtime_checkable
+class SteppedCodec(Codec, Protocol):
+    """A codec with many qualities to a network: to try several, a picture is analysed once."""
+
+    def expected_bpp(self, quality: float) -> float:
+        """Mean rate of photos at one of `qualities`; NaN where it is not known. A first guess for a search."""
+        ...
+
+    def prepare(self, image: np.ndarray, *, options: Any = None) -> Callable[[float], bytes]:
+        """Return `file(quality)`, the same as `encode` of the picture at that quality, but quicker after the first."""
         ...
 
 
@@ -173,7 +187,7 @@ class CodecInfo:
     kind
         `"learned"` or `"classical"`.
     qualities
-        Accepted qualities, ascending; empty where no weights are installed.
+        Accepted qualities, ascending; empty where no weights are installed. See `Codec`.
     extension
         The usual ending of its files, with the dot.
     requires
@@ -183,7 +197,7 @@ class CodecInfo:
     name: str
     description: str
     kind: str
-    qualities: tuple[int, ...]
+    qualities: tuple[float, ...]
     extension: str
     requires: str | None = None
 
@@ -207,8 +221,8 @@ def check_image(image: np.ndarray) -> np.ndarray:
     return array
 
 
-def check_quality(quality: int | None, codec: Codec) -> int:
-    """Return the quality to use, the codec's default for None.
+def check_quality(quality: float | None, codec: Codec) -> float:
+    """Return the quality to use: one of the codec's, the nearest where it has hundredths, its default for None.
 
     Raises
     ------
@@ -217,8 +231,22 @@ def check_quality(quality: int | None, codec: Codec) -> int:
     """
     if quality is None:
         return codec.default_quality
-    if quality not in codec.qualities:
-        offered = codec.qualities
-        span = f"{offered[0]}..{offered[-1]}" if offered else "none (no weights installed)"
-        raise BadOption(f"{codec.name} has no quality {quality}; it offers {span}")
-    return int(quality)
+    offered = codec.qualities
+    if quality in offered:
+        return offered[offered.index(quality)]
+    fractional = any(accepted != int(accepted) for accepted in offered)
+    if fractional and offered[0] <= quality <= offered[-1]:
+        return min(offered, key=lambda accepted: (abs(accepted - quality), accepted))
+    span = f"{offered[0]}..{offered[-1]}" if offered else "none (no weights installed)"
+    whole = "" if fractional or quality == int(quality) else " in whole numbers"
+    raise BadOption(f"{codec.name} has no quality {quality}; it offers {span}{whole}")
+
+
+def check_whole_quality(quality: float | None, codec: Codec) -> int:
+    """`check_quality` for a codec whose qualities are whole numbers."""
+    return int(check_quality(quality, codec))
+
+
+def quality_number(hundredths: int) -> float:
+    """The quality that so many hundredths are: an int where it is whole."""
+    return hundredths // 100 if hundredths % 100 == 0 else hundredths / 100

@@ -28,7 +28,7 @@ from PIL import (
     features,
 )
 
-from jaxcodec.codecs.base import check_image, check_quality
+from jaxcodec.codecs.base import check_image, check_whole_quality
 from jaxcodec.codecs.native_formats import check_complete, jpeg_xl_size, native_format
 from jaxcodec.errors import (
     BadImage,
@@ -158,7 +158,7 @@ class ClassicalCodec:
     ladder: tuple[int, ...] = LADDER
 
     def encode(
-        self, image: np.ndarray, *, quality: int | None = None, options: Options | None = None
+        self, image: np.ndarray, *, quality: float | None = None, options: Options | None = None
     ) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]`, to a file of the format.
 
@@ -170,7 +170,7 @@ class ClassicalCodec:
             If a side is over `max_side` or the picture over `MAX_PIXELS`.
         """
         array = check_image(image)
-        quality = check_quality(quality, self)
+        quality = check_whole_quality(quality, self)
         if options is None:
             options = self.default_options
         if not isinstance(options, type(self.default_options)):
@@ -229,7 +229,7 @@ class ClassicalCodec:
             _raise_damaged(self.file_format, error)
 
     def encode_batch(
-        self, images: Sequence[np.ndarray], *, quality: int | None = None, options: Options | None = None
+        self, images: Sequence[np.ndarray], *, quality: float | None = None, options: Options | None = None
     ) -> list[bytes]:
         """Code pictures of any sizes; the same files as one by one."""
         return [self.encode(image, quality=quality, options=options) for image in images]

@@ -2,7 +2,9 @@
 
 The qualities are searched by bisection, as size and PSNR grow with them, and then the neighbours of what was
 found are tried. On a small picture, where they do not always grow, a slightly better file may be missed. A
-progressive codec encodes once, with all iterations, and the file is cut to the first ones.
+progressive codec encodes once, with all iterations, and the file is cut to the first ones. A codec with a ladder of
+qualities knows the rates that photos take on average: a picture takes about the same multiple of them at
+neighbouring qualities, so a few files are enough, and most of them share one analysis.
 """
 
 from __future__ import annotations
@@ -14,13 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxcodec.codecs.base import Codec, ProgressiveCodec, check_image, first_iterations
+from jaxcodec.codecs.base import Codec, ProgressiveCodec, SteppedCodec, check_image, first_iterations
 from jaxcodec.errors import BadOption
 from jaxcodec.metrics.psnr import psnr_uint8
 from jaxcodec.metrics.rate import bits_per_pixel
 
 MAX_ENCODINGS = 8
 """Bisecting 100 qualities takes at most 7; what is left goes to neighbours or to the end of the range."""
+
+MAX_GUIDED_ENCODINGS = 6
+"""The same where expected rates guide the search."""
+
+_NEAR_ENOUGH = 0.99
+"""A guided search ends with a file of at least this share of the wanted rate."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class TargetedFile:
     """
 
     data: bytes
-    quality: int
+    quality: float
     bpp: float
     psnr: float
     encodings: int
@@ -80,8 +88,9 @@ def encode_to_bpp(
     """
     _check_target(bpp, "bpp")
     trials = _Trials(codec, image, options)
-    position = _first_position(codec.qualities, lambda quality: trials.bpp(quality) > bpp)
-    trials.try_neighbours(position)
+    if not _guided_search(codec, trials, bpp):
+        position = _first_position(codec.qualities, lambda quality: trials.bpp(quality) > bpp)
+        trials.try_neighbours(position)
     if closest:
         best = min(trials.qualities(), key=lambda q: (abs(trials.bpp(q) - bpp), trials.bpp(q), q))
         return trials.result(best)
@@ -140,16 +149,28 @@ class _Trials:
 
     def __init__(self, codec: Codec, image: np.ndarray, options: Any) -> None:
         self._codec, self._image, self._options = codec, check_image(image), options
-        self._files: dict[int, bytes] = {}
-        self._psnr: dict[int, float] = {}
+        self._files: dict[float, bytes] = {}
+        self._psnr: dict[float, float] = {}
+        self._encode = self._prepared()
         self._all_iterations: bytes | None = None
         self._encodings = 0
 
-    def bpp(self, quality: int) -> float:
+    def _prepared(self) -> Callable[[float], bytes]:
+        codec, image, options = self._codec, self._image, self._options
+        if isinstance(codec, SteppedCodec):
+            return codec.prepare(image, options=options)
+        return lambda quality: codec.encode(image, quality=quality, options=options)
+
+    @property
+    def encodings(self) -> int:
+        """Files encoded so far."""
+        return self._encodings
+
+    def bpp(self, quality: float) -> float:
         height, width = self._image.shape[:2]
         return bits_per_pixel(len(self._file(quality)), height, width)
 
-    def psnr(self, quality: int) -> float:
+    def psnr(self, quality: float) -> float:
         if quality not in self._psnr:
             image, decoded = self._image, self._codec.decode(self._file(quality))
             if image.ndim == 2 and decoded.ndim == 3:  # a format without grey
@@ -157,7 +178,7 @@ class _Trials:
             self._psnr[quality] = psnr_uint8(image, decoded)
         return self._psnr[quality]
 
-    def qualities(self) -> list[int]:
+    def qualities(self) -> list[float]:
         """Those tried so far, ascending."""
         return sorted(self._files)
 
@@ -167,29 +188,58 @@ class _Trials:
             if 0 <= neighbour < len(self._codec.qualities) and self._encodings < MAX_ENCODINGS:
                 self._file(self._codec.qualities[neighbour])
 
-    def result(self, quality: int) -> TargetedFile:
+    def result(self, quality: float) -> TargetedFile:
         return TargetedFile(
             self._file(quality), quality, self.bpp(quality), self.psnr(quality), self._encodings
         )
 
-    def _file(self, quality: int) -> bytes:
+    def _file(self, quality: float) -> bytes:
         if quality not in self._files:
             self._files[quality] = self._made(quality)
         return self._files[quality]
 
-    def _made(self, quality: int) -> bytes:
+    def _made(self, quality: float) -> bytes:
         if not isinstance(self._codec, ProgressiveCodec):
             return self._encoded(quality)
         if self._all_iterations is None:
             self._all_iterations = self._encoded(self._codec.qualities[-1])
-        return first_iterations(self._all_iterations, quality)
+        return first_iterations(self._all_iterations, int(quality))
 
-    def _encoded(self, quality: int) -> bytes:
+    def _encoded(self, quality: float) -> bytes:
         self._encodings += 1
-        return self._codec.encode(self._image, quality=quality, options=self._options)
+        return self._encode(quality)
 
 
-def _first_position(qualities: tuple[int, ...], holds: Callable[[int], bool]) -> int:
+def _guided_search(codec: Codec, trials: _Trials, bpp: float) -> bool:
+    """Try qualities around the wanted rate; whether the codec's expected rates allow to."""
+    if not isinstance(codec, SteppedCodec):
+        return False
+    qualities = codec.qualities
+    expected = [codec.expected_bpp(quality) for quality in qualities]
+    if not all(rate > 0 for rate in expected):  # NaN where they are not known
+        return False
+    below, above, factor = -1, len(qualities), 1.0
+    while above - below > 1 and trials.encodings < MAX_GUIDED_ENCODINGS:
+        fitting = sum(rate * factor <= bpp for rate in expected)
+        guess = min(max(fitting - 1, below + 1), above - 1)
+        rate = trials.bpp(qualities[guess])
+        factor = rate / expected[guess]
+        if rate > bpp:
+            above = guess
+        else:
+            below = guess
+            if rate >= _NEAR_ENOUGH * bpp:
+                return True
+    # Neighbouring qualities may be of different networks: those further up may fit better.
+    for position in (above + 1, above + 2):
+        best = max((trials.bpp(q) for q in trials.qualities() if trials.bpp(q) <= bpp), default=0.0)
+        room = trials.encodings < MAX_GUIDED_ENCODINGS and position < len(qualities)
+        if best < _NEAR_ENOUGH * bpp and room:
+            trials.bpp(qualities[position])
+    return True
+
+
+def _first_position(qualities: tuple[float, ...], holds: Callable[[float], bool]) -> int:
     """Return the position of the first quality for which `holds`, their number if there is none.
 
     Bisection: `holds` is to be false up to there and true from there on. It is called for this quality and

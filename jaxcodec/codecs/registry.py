@@ -28,7 +28,7 @@ class _Entry:
     kind: str
     extension: str
     requires: str | None = None
-    qualities: tuple[int, ...] | None = None  # None: those the zoo has weights for
+    qualities: tuple[float, ...] | None = None  # None: those the zoo has weights for
 
 
 def _learned(name: str, factory: str, description: str) -> _Entry:
@@ -46,6 +46,19 @@ _ENTRIES: tuple[_Entry, ...] = (
     _learned("toderici2016", "toderici2016:load_toderici2016", "thumbnails in stages, Toderici et al. 2016"),
     _learned(
         "toderici2017", "toderici2017:load_toderici2017", "recurrent and progressive, Toderici et al. 2017"
+    ),
+    _learned(
+        "theis2017",
+        "theis2017:load_theis2017",
+        "compressive autoencoder, one network for every rate, Theis 2017",
+    ),
+    _Entry(  # its files are plain JPEGs, and decode as such
+        "msroi",
+        "jaxcodec.codecs.msroi:load_msroi",
+        "JPEG steered by a saliency network, Prakash et al. 2017",
+        "learned",
+        ".jpg",
+        "codecs",
     ),
     _Entry(  # as a classical codec it takes no weights; its files are .jxc, and its qualities a ladder of its own
         "fmm",
@@ -127,7 +140,7 @@ def best_general_codec() -> str:
 
 
 def encode(
-    image: np.ndarray, codec: str | None = None, *, quality: int | None = None, weights: Weights = None
+    image: np.ndarray, codec: str | None = None, *, quality: float | None = None, weights: Weights = None
 ) -> bytes:
     """Code one picture to a file.
 
@@ -239,7 +252,7 @@ def _entry(name: str) -> _Entry:
     raise UnknownCodec(f"no codec is named '{name}'; {hint}")
 
 
-def _qualities(entry: _Entry) -> tuple[int, ...]:
+def _qualities(entry: _Entry) -> tuple[float, ...]:
     if entry.qualities is not None:
         return entry.qualities
     from jaxcodec.zoo.manifest import qualities

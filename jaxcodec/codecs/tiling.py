@@ -130,6 +130,7 @@ def run(
     input_stride: int,
     output_stride: int,
     batch_size: int,
+    input_margin: int = 0,
 ) -> None:
     """Fill `outputs` with `function` of `inputs`, window by window.
 
@@ -148,11 +149,14 @@ def run(
         Pixels per position of the inputs and outputs.
     batch_size
         Windows per call; the last call of a shape is filled up with empty ones.
+    input_margin
+        Positions by which the inputs, and so each window of them, are higher and wider: what a network without
+        padding needs around a picture.
     """
     # Two calls in flight: the device computes one while the host cuts the next and stores the last.
     pending: deque[tuple[list[Window], jax.Array]] = deque()
     for shape, group in plan(sizes, shapes, halo=halo, stride=stride, batch_size=batch_size):
-        height, width = shape[0] // input_stride, shape[1] // input_stride
+        height, width = (side // input_stride + input_margin for side in shape)
         cuts = [
             cut(inputs[w.picture], w.row // input_stride, w.column // input_stride, height, width)
             for w in group

@@ -21,7 +21,7 @@ import numpy as np
 from jaxcodec.coding.escape import UNIFORM_BIT
 from jaxcodec.coding.latents import CodeLengths, append_parts, read_parts
 from jaxcodec.coding.range_coder import RangeCoder
-from jaxcodec.coding.tables import MAX_LENGTH, PRECISION, TOTAL, CodingTables, quantize_probabilities
+from jaxcodec.coding.tables import MAX_LENGTH, PRECISION, TOTAL, CodingTables
 from jaxcodec.errors import CorruptFile
 
 _REMEDY = "export the weights again or get another copy of their file"
@@ -132,17 +132,21 @@ class ClassTables:
         if len(self.classes) == 1 or not height or not width:
             return bits
         rows, columns = -(-height // self.block), -(-width // self.block)
-        return float(bits + columns * self._map_bits[-1].min() + (rows - 1) * columns * self._map_bits.min())
+        return float(bits + columns * self.map_bits[-1].min() + (rows - 1) * columns * self.map_bits.min())
 
     def ideal_bits(self, symbols: np.ndarray) -> float:
         """Return the bits of int32 `[h, w, C]` symbols with `choose_classes`, the map and overflows included."""
         block_bits = self._block_bits(symbols)
-        classes = _cheapest_map(block_bits, self._map_bits)
+        classes = cheapest_map(block_bits, self.map_bits)
         bits = np.take_along_axis(block_bits, classes[..., None], axis=2).sum(dtype=np.float64)
-        return float(bits + self._map_bits[_above(classes, len(self.classes)), classes].sum())
+        return float(bits + self.map_bits[classes_above(classes, len(self.classes)), classes].sum())
+
+    def symbol_bits(self, symbols: np.ndarray, number: int) -> np.ndarray:
+        """Bits of int32 `[n, C]` symbols in one class, float32, overflows included."""
+        return self._lookup.of_symbols(symbols, number)
 
     @cached_property
-    def _map_bits(self) -> np.ndarray:
+    def map_bits(self) -> np.ndarray:
         """float64 `[K + 1, K]`; `[2, 1]` zeros for one class."""
         return PRECISION - np.log2(self.map_counts) if len(self.classes) > 1 else np.zeros((2, 1))
 
@@ -178,7 +182,7 @@ def choose_classes(symbols: np.ndarray, tables: ClassTables) -> np.ndarray:
     np.ndarray
         intp `[ceil(h / block), ceil(w / block)]`.
     """
-    return _cheapest_map(tables._block_bits(symbols), tables._map_bits)
+    return cheapest_map(tables._block_bits(symbols), tables.map_bits)
 
 
 def encode_by_class(symbols: np.ndarray, tables: ClassTables, coder: RangeCoder) -> bytes:
@@ -196,11 +200,11 @@ def encode_by_class(symbols: np.ndarray, tables: ClassTables, coder: RangeCoder)
     classes = choose_classes(symbols, tables)
     encoder = coder.encoder()
     if len(tables.classes) > 1:
-        for above, row in zip(_above(classes, len(tables.classes)), classes, strict=True):
+        for above, row in zip(classes_above(classes, len(tables.classes)), classes, strict=True):
             for context, blocks in _contexts(above, len(tables.classes)):
                 encoder.encode(row[blocks].astype(np.int32), tables.map_counts[context])
     flat = symbols.reshape(-1, tables.channels)
-    positions = _positions(classes, tables.block, symbols.shape[:2])
+    positions = class_positions(classes, tables.block, symbols.shape[:2])
     append_parts([(tables.classes[number], flat[where][:, None]) for number, where in positions], encoder)
     return encoder.finish()
 
@@ -236,7 +240,7 @@ def decode_by_class(
             for context, blocks in _contexts(above, number):
                 row[blocks] = decoder.decode(tables.map_counts[context], len(blocks))
             above = row
-    positions = _positions(classes, tables.block, (height, width))
+    positions = class_positions(classes, tables.block, (height, width))
     symbols = np.empty((height * width, channels), np.int32)
     parts = read_parts([(tables.classes[k], len(where)) for k, where in positions], decoder, len(data))
     decoder.finish()
@@ -245,95 +249,7 @@ def decode_by_class(
     return symbols.reshape(shape)
 
 
-def fit_classes(
-    symbols: Sequence[np.ndarray],
-    *,
-    classes: int,
-    block: int,
-    rounds: int = 8,
-    smoothing: float = 0.3,
-    least_occurrences: float = 0.5,
-    start: ClassTables | None = None,
-) -> ClassTables:
-    """Find classes and their tables for pictures like these, by Lloyd's algorithm.
-
-    Each round makes the tables from the blocks of each class and then moves each block to the class in which
-    it is cheapest, map included. Deterministic.
-
-    Parameters
-    ----------
-    symbols
-        The quantised latents of training pictures, int32 `[h, w, C]` each.
-    classes, block
-        How many classes (1 to 255), and the side of a block in positions.
-    rounds
-        At most so many; fewer if no block moves any more.
-    smoothing
-        What is added to the number of occurrences of each symbol of a table and of its escape (Laplace's
-        add-constant smoothing, as in Theis et al., ICLR 2017).
-    least_occurrences
-        A table ends where going on would give it entries with fewer occurrences than this on average. What
-        is outside goes to the escape.
-    start
-        Begin with the classes of these tables (of as many classes and channels, and the same block), which
-        keeps the order of the classes. By default the blocks, sorted by their bits per position under the
-        tables of a single class, are cut into equal groups: class 0 is the quietest.
-
-    Returns
-    -------
-    ClassTables
-        A class that has lost all its blocks keeps the tables it had.
-    """
-    blocks = _TrainingBlocks(symbols, block)
-    if not 1 <= classes <= 255 or rounds < 0 or not smoothing > 0 or least_occurrences < 0:
-        raise ValueError(
-            "classes must be 1 to 255, rounds at least 0, smoothing above 0, least_occurrences not negative; "
-            f"got {classes}, {rounds}, {smoothing}, {least_occurrences}"
-        )
-    if start is None:
-        whole = blocks.masses(np.zeros(len(blocks.sizes), np.intp), [[]], smoothing, least_occurrences)
-        masses = whole * classes
-        order = np.argsort(blocks.bits(whole)[:, 0] / blocks.sizes, kind="stable")
-        assigned = np.empty(len(order), np.intp)
-        assigned[order] = np.arange(len(order)) * classes // len(order)
-    else:
-        if (len(start.classes), start.block, start.channels) != (classes, block, blocks.channels):
-            raise ValueError(f"start must have {classes} classes, block {block}, {blocks.channels} channels")
-        masses = [
-            [(int(o), c / TOTAL) for o, c in zip(t.offsets, t.counts, strict=True)] for t in start.classes
-        ]
-        assigned = blocks.cheapest(blocks.bits(masses), start._map_bits)
-    for _ in range(rounds if classes > 1 else 0):
-        masses = blocks.masses(assigned, masses, smoothing, least_occurrences)
-        map_bits = -np.log2(blocks.map_masses(assigned, classes, smoothing))
-        moved = blocks.cheapest(blocks.bits(masses), map_bits)
-        if (moved == assigned).all():
-            break
-        assigned = moved
-    masses = blocks.masses(assigned, masses, smoothing, least_occurrences)
-    map_counts = np.zeros((0, 1), np.uint32)
-    if classes > 1:
-        rows = blocks.map_masses(assigned, classes, smoothing)
-        map_counts = np.array([quantize_probabilities(row[:-1], row[-1]) for row in rows])
-    return ClassTables(
-        tuple(
-            CodingTables(
-                tuple(quantize_probabilities(mass[:-1], mass[-1]) for _, mass in channels),
-                np.array([first for first, _ in channels], np.int32),
-            )
-            for channels in masses
-        ),
-        block,
-        map_counts,
-    )
-
-
-# The tables of a class while it is fitted: of each channel the first symbol and float64 `[L]` probabilities,
-# the escape last.
-_Masses = list[tuple[int, np.ndarray]]
-
-
-def _cheapest_map(block_bits: np.ndarray, map_bits: np.ndarray) -> np.ndarray:
+def cheapest_map(block_bits: np.ndarray, map_bits: np.ndarray) -> np.ndarray:
     """Viterbi's algorithm down each column: `[bh, bw, K]` bits of blocks to intp `[bh, bw]` classes."""
     height, width, number = block_bits.shape
     classes = np.zeros((height, width), np.intp)
@@ -351,7 +267,7 @@ def _cheapest_map(block_bits: np.ndarray, map_bits: np.ndarray) -> np.ndarray:
     return classes
 
 
-def _above(classes: np.ndarray, number: int) -> np.ndarray:
+def classes_above(classes: np.ndarray, number: int) -> np.ndarray:
     """The context of each block: the class of the block above, `number` in the top row."""
     return np.concatenate([np.full_like(classes[:1], number), classes[:-1]])
 
@@ -364,111 +280,9 @@ def _contexts(above: np.ndarray, number: int) -> Iterator[tuple[int, np.ndarray]
             yield context, blocks
 
 
-def _positions(classes: np.ndarray, block: int, shape: tuple[int, ...]) -> list[tuple[int, np.ndarray]]:
+def class_positions(classes: np.ndarray, block: int, shape: tuple[int, ...]) -> list[tuple[int, np.ndarray]]:
     """Each class that occurs, and its positions in raster order."""
     height, width = shape
     plane = np.repeat(np.repeat(classes, block, axis=0)[:height], block, axis=1)[:, :width].ravel()
     numbers = np.flatnonzero(np.bincount(plane)) if plane.size else ()
     return [(int(number), np.flatnonzero(plane == number)) for number in numbers]
-
-
-class _TrainingBlocks:
-    """Symbols of several pictures, block after block, and what `fit_classes` asks of them.
-
-    Parameters
-    ----------
-    symbols
-        int32 `[h, w, C]` each.
-    block
-        The side of a block.
-    """
-
-    REACH = 4096
-    """Tables are made within this distance of a channel's median; symbols beyond are always escapes."""
-
-    def __init__(self, symbols: Sequence[np.ndarray], block: int) -> None:
-        if (
-            block < 1
-            or not symbols
-            or any(
-                s.dtype != np.int32 or s.ndim != 3 or s.shape[2:] != symbols[0].shape[2:] or not s.size
-                for s in symbols
-            )
-        ):
-            raise ValueError("symbols must be pictures of int32 [h, w, C] with as many channels, block >= 1")
-        self.channels = symbols[0].shape[2]
-        self._shapes, sizes, planes = [], [], []
-        for picture in symbols:
-            height, width, _ = picture.shape
-            rows, columns = np.arange(height) // block, np.arange(width) // block
-            self._shapes.append((int(rows[-1]) + 1, int(columns[-1]) + 1))
-            owner = (rows[:, None] * (columns[-1] + 1) + columns).ravel()
-            sizes.append(np.bincount(owner))
-            planes.append(picture.reshape(-1, self.channels)[np.argsort(owner, kind="stable")].T)
-        self.sizes = np.concatenate(sizes)
-        """Positions of each block, `[B]`."""
-        values = np.concatenate(planes, axis=1)
-        middle = np.median(values, axis=1).astype(np.int64)
-        # One more on either side, for all that is beyond.
-        self._firsts = np.maximum(values.min(axis=1), middle - self.REACH) - 1
-        lasts = np.minimum(values.max(axis=1), middle + self.REACH) + 1
-        self._lengths = lasts - self._firsts + 1
-        clipped = np.clip(values, self._firsts[:, None], lasts[:, None]) - self._firsts[:, None]
-        self._rows = clipped.astype(np.int32)
-
-    def masses(
-        self, assigned: np.ndarray, before: Sequence[_Masses], smoothing: float, least: float
-    ) -> list[_Masses]:
-        """Fit the tables of each class to its blocks; those of a class without blocks are as before."""
-        number = len(before)
-        used = np.bincount(assigned, minlength=number) > 0
-        found = [[] if here else list(old) for here, old in zip(used, before, strict=True)]
-        position = np.repeat(assigned, self.sizes)
-        for channel, rows in enumerate(self._rows):
-            length, first = int(self._lengths[channel]), int(self._firsts[channel])
-            flat = np.bincount(position * length + rows, minlength=number * length)
-            for k, histogram in enumerate(flat.reshape(number, length)):
-                if histogram.any():
-                    start, mass = _table(histogram, smoothing, least)
-                    found[k].append((first + start, mass))
-        return found
-
-    def bits(self, masses: Sequence[_Masses]) -> np.ndarray:
-        """Bits of each block in each class, float32 `[B, K]`."""
-        offsets = np.array([[first for first, _ in channels] for channels in masses], np.int64)
-        # An integer table has no smaller probability than 2^-16.
-        tables = [-np.log2(np.maximum(mass, 1 / TOTAL)) for channels in masses for _, mass in channels]
-        lookup = CodeLengths(offsets, tables, firsts=self._firsts, sizes=self._lengths)
-        return np.add.reduceat(lookup.of_rows(self._rows), np.cumsum(self.sizes) - self.sizes, axis=0)
-
-    def cheapest(self, bits: np.ndarray, map_bits: np.ndarray) -> np.ndarray:
-        """The class of each block, intp `[B]`."""
-        maps = [_cheapest_map(part, map_bits) for part in self._pictures(bits)]
-        return np.concatenate([classes.ravel() for classes in maps])
-
-    def map_masses(self, assigned: np.ndarray, number: int, smoothing: float) -> np.ndarray:
-        """Probabilities of a class by context, float64 `[K + 1, K]`."""
-        contexts = [_above(classes, number).ravel() for classes in self._pictures(assigned)]
-        pairs = np.bincount(np.concatenate(contexts) * number + assigned, minlength=(number + 1) * number)
-        smoothed = pairs.reshape(number + 1, number) + smoothing
-        return smoothed / smoothed.sum(axis=1, keepdims=True)
-
-    def _pictures(self, of_blocks: np.ndarray) -> list[np.ndarray]:
-        ends = np.cumsum([height * width for height, width in self._shapes])
-        parts = np.split(of_blocks, ends[:-1])
-        return [p.reshape(*shape, *p.shape[1:]) for p, shape in zip(parts, self._shapes, strict=True)]
-
-
-def _table(histogram: np.ndarray, smoothing: float, least: float) -> tuple[int, np.ndarray]:
-    """Return where a table begins in a histogram, and its probabilities, the escape last.
-
-    The first and last entry stand for all that is beyond and are never in a table.
-    """
-    inner = histogram[1:-1]
-    # The range with the most occurrences, less `least` for each entry: the maximum of a sum over a range.
-    sums = np.concatenate([[0.0], np.cumsum(inner - least)])
-    end = int((sums[1:] - np.minimum.accumulate(sums)[:-1]).argmax()) + 1
-    start = int(sums[:end].argmin())
-    inside = inner[start:end]
-    mass = np.append(inside, histogram.sum() - inside.sum()) + smoothing
-    return start + 1, mass / mass.sum()

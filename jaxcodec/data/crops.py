@@ -31,6 +31,24 @@ class PhotoStore(NamedTuple):
     width: jax.Array | np.ndarray
 
 
+def centre_crops(photos: Sequence[np.ndarray], *, size: int) -> list[np.ndarray]:
+    """The middle `[size, size, 3]` of each photo uint8 `[H, W, 3]` that is large enough.
+
+    Raises
+    ------
+    BadImage
+        If none is.
+    """
+    crops = []
+    for photo in photos:
+        top, left = ((extent - size) // 2 for extent in photo.shape[:2])
+        if min(top, left) >= 0:
+            crops.append(photo[top : top + size, left : left + size])
+    if not crops:
+        raise BadImage(f"no photo is as large as {size}x{size}")
+    return crops
+
+
 def store_photos(photos: Sequence[np.ndarray], *, crop_size: int) -> PhotoStore:
     """Pack uint8 photos `[H, W, 3]` or `[H, W]` (grey is repeated) for `random_crops`.
 

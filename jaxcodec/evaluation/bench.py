@@ -25,7 +25,7 @@ MEASURES = ("bpp", "psnr-rgb", "ms-ssim-rgb", "encoding_time", "decoding_time")
 """The lists in `results`, one entry per quality, and, but for the lists, the fields of a row of `images`."""
 
 
-def measure_picture(codec: Codec, pixels: np.ndarray, *, quality: int) -> dict[str, Any]:
+def measure_picture(codec: Codec, pixels: np.ndarray, *, quality: float) -> dict[str, Any]:
     """Code one picture to a file, decode the file, and measure both.
 
     Parameters
@@ -71,7 +71,7 @@ def bench_codec(
     pictures: Sequence[Path],
     *,
     read: Callable[[Path], np.ndarray],
-    qualities: Sequence[int] | None = None,
+    qualities: Sequence[float] | None = None,
     description: str = "",
     warm_up: bool = False,
     on_measured: Callable[[], object] = lambda: None,

@@ -34,7 +34,7 @@ class Coded:
     """
 
     codec: str
-    quality: int
+    quality: float
     data: bytes
     decoded: np.ndarray
     bpp: float
@@ -42,7 +42,7 @@ class Coded:
     ms_ssim: float
 
 
-def code(codec: Codec, photo: np.ndarray, quality: int) -> Coded:
+def code(codec: Codec, photo: np.ndarray, quality: float) -> Coded:
     """Code a photo, uint8 `[H, W, 3]` with sides over 160 pixels, and measure the file."""
     data = codec.encode(photo, quality=quality)
     decoded = codec.decode(data)
@@ -58,7 +58,7 @@ def code(codec: Codec, photo: np.ndarray, quality: int) -> Coded:
     )
 
 
-def quality_of_size(codec: Codec, photo: np.ndarray, at_least: int) -> int:
+def quality_of_size(codec: Codec, photo: np.ndarray, at_least: int) -> float:
     """Return the smallest quality whose file has `at_least` bytes; the largest of all if none has.
 
     By bisection, as a file grows with its quality, but for a byte here and there.
@@ -73,7 +73,7 @@ def quality_of_size(codec: Codec, photo: np.ndarray, at_least: int) -> int:
     return codec.qualities[low]
 
 
-def spread(qualities: Sequence[int], count: int) -> list[int]:
+def spread(qualities: Sequence[float], count: int) -> list[float]:
     """Return up to `count` of the qualities, evenly spread from the first to the last."""
     places = np.linspace(0, len(qualities) - 1, min(count, len(qualities)))
     return [qualities[round(float(place))] for place in places]

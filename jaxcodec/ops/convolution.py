@@ -141,9 +141,9 @@ def strided_convolution(
     blocks = taps.transpose(0, 2, 1, 3, 4, 5).reshape(D, D, s * s * kernel.shape[2], kernel.shape[3])
     H, W = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (0, -H % s), (0, -W % s), (0, 0)))
-    padding = [(-low, high)] * 2
+    sides = [(-low, high)] * 2
     return lax.conv_general_dilated(
-        space_to_depth(x, s), blocks, (1, 1), padding, dimension_numbers=_DIMENSIONS
+        space_to_depth(x, s), blocks, (1, 1), sides, dimension_numbers=_DIMENSIONS
     )
 
 

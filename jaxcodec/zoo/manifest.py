@@ -66,13 +66,13 @@ def current(codec: str) -> tuple[Entry, ...]:
     return tuple(sorted(rows, key=lambda entry: entry.quality))
 
 
-def qualities(codec: str) -> tuple[int, ...]:
+def qualities(codec: str) -> tuple[float, ...]:
     """The qualities that `codec` has weights for, ascending; empty when none are installed.
 
     Weights that serve several qualities list them in their row under `qualities`.
     """
     rows = [entry.details.get("qualities", [entry.quality]) for entry in current(codec)]
-    return tuple(quality for row in rows for quality in row)
+    return tuple(sorted({quality for row in rows for quality in row}))
 
 
 def add(row: dict[str, Any]) -> None:

@@ -1,16 +1,18 @@
-"""Weight files: one trained network at one quality, its coding tables, and the hash that names both.
+"""Weight files: a trained network, its coding tables, and the hash that names both.
 
 A file is safetensors: float16 parameters under `params/...`, integer coding tables under `tables/...`, and in
 the header's metadata the codec, the quality and the network's configuration. The first four bytes of the
 SHA-256 of the *whole file* are its hash; `.jxc` files carry it, so a file is decoded by exactly the weights
-that wrote it or not at all. Files are never changed: a retrained network is a new file.
+that wrote it or not at all. Files are never changed: a retrained network is a new file. New tables for an old
+network are a new file too, without parameters: it names the file in the same folder that has them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,16 +103,27 @@ def save_weights(
     codec: str,
     quality: int,
     config: Mapping[str, Any],
-    params: Mapping[str, Any],
+    params: Mapping[str, Any] | Weights,
     tables: Mapping[str, np.ndarray],
 ) -> Path:
     """Write `<codec>-<hash8>.safetensors` into `folder` and return its path.
 
-    The tables must have been made from `round_params(params)`.
+    Parameters
+    ----------
+    folder
+        Gets the file.
+    codec, quality, config, tables
+        As in `Weights`. The tables must have been made from `round_params(params)`.
+    params
+        The parameters; or a weight file in the same folder that has them.
     """
-    arrays = {f"params/{name}": value.astype(np.float16) for name, value in flatten(params).items()}
-    arrays |= {f"tables/{name}": np.ascontiguousarray(value) for name, value in tables.items()}
     header = {"format": _FORMAT, "codec": codec, "quality": quality, "config": dict(config)}
+    arrays: dict[str, np.ndarray] = {}
+    if isinstance(params, Weights):
+        header["params_of"] = params.hash.hex()
+    else:
+        arrays |= {f"params/{name}": value.astype(np.float16) for name, value in flatten(params).items()}
+    arrays |= {f"tables/{name}": np.ascontiguousarray(value) for name, value in tables.items()}
     # One metadata entry, keys sorted: the same network always gives the same bytes and so the same hash.
     data = safetensors.numpy.save(arrays, {"jaxcodec": json.dumps(header, sort_keys=True)})
     path = folder / f"{codec}-{hash_of(data).hex()}.safetensors"
@@ -127,7 +140,8 @@ def load_weights(path: str | Path) -> Weights:
     Raises
     ------
     WrongWeights
-        If it is missing, is no safetensors file, or was not written by `save_weights`.
+        If it is missing, is no safetensors file, or was not written by `save_weights`; or the file with its
+        parameters is missing or another.
     """
     path = Path(path)
     try:
@@ -149,4 +163,57 @@ def load_weights(path: str | Path) -> Weights:
     if not known:
         raise WrongWeights(f"{path} has weight format {header['format']}; this version reads {_FORMAT}")
     tables = {k[7:]: v for k, v in arrays.items() if k.startswith("tables/")}
+    if "params_of" in header:
+        owner = path.with_name(f"{codec}-{header['params_of']}.safetensors")
+        if owner == path or not owner.exists():
+            raise WrongWeights(
+                f"{path} holds tables for the network in {owner.name}; put that file beside it"
+            )
+        other = load_weights(owner)
+        if other.hash.hex() != header["params_of"]:
+            raise WrongWeights(f"{owner} is damaged: its content does not have the hash in its name")
+        params = other.params
     return Weights(codec, quality, config, params, tables, hash_of(data), path)
+
+
+def read_ladder(path: Path) -> list[tuple[int, float]]:
+    """The qualities that a weight file serves, in hundredths, each with its mean rate on training photos in bpp.
+
+    A file without a ladder of them has one, of unknown rate (NaN). Nothing else of the file is read.
+
+    Raises
+    ------
+    WrongWeights
+        As `load_weights`.
+    """
+    with _opened(path) as file:
+        if not _in_ladder(file):
+            quality = int(json.loads((file.metadata() or {})["jaxcodec"])["quality"])
+            return [(max(1, 100 * quality), float("nan"))]
+        qualities = file.get_tensor("tables/ladder_qualities")
+        rates = file.get_tensor("tables/ladder_bpp")
+    return [(int(quality), float(rate)) for quality, rate in zip(qualities, rates, strict=True)]
+
+
+def has_ladder(path: Path) -> bool:
+    """Whether a weight file serves a ladder of qualities; raises as `read_ladder`."""
+    with _opened(path) as file:
+        return _in_ladder(file)
+
+
+def _in_ladder(file: Any) -> bool:
+    return "tables/ladder_qualities" in file.keys()  # noqa: SIM118 (it is not a mapping)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An open safetensors file; what goes wrong with it is a `WrongWeights`."""
+    try:
+        with safetensors.safe_open(str(path), framework="np") as file:
+            yield file
+    except OSError as error:
+        raise WrongWeights(f"{path}: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise WrongWeights(
+            f"{path} is not a jaxcodec weight file; scripts/export_weights.py makes one"
+        ) from error

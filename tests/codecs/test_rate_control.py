@@ -18,7 +18,7 @@ from jaxcodec.coding.container import pack, unpack
 from jaxcodec.errors import BadImage, BadOption, CorruptFile, JaxcodecError, TruncatedFile
 from jaxcodec.metrics.psnr import psnr_uint8
 from tests.codecs.bit_planes import BitPlanes
-from tests.codecs.golden_codecs import fixture_codec, photo
+from tests.codecs.golden_codecs import fixture_codec, photo, weights_path
 
 PICTURE = photo(176, 192, name="kodim21.png", top=150, left=200)
 GREY = PICTURE[:64, :96, 1].copy()
@@ -266,7 +266,7 @@ def test_a_progressive_codec_says_what_it_reaches():
 def test_iterations_of_a_codec_that_is_not_progressive_are_refused(arguments):
     for codec in (load("jpeg"), fixture_codec("bls2017")):
         data = codec.encode(PICTURE)
-        weights = None if codec.name == "jpeg" else str(codec._paths[1])
+        weights = None if codec.name == "jpeg" else str(weights_path("bls2017"))
         with pytest.raises(BadOption, match=f"{codec.name}'s, which is not progressive"):
             decode(data, weights=weights, **arguments)
 

@@ -1,7 +1,9 @@
-"""Seeded tables and symbols for the tests of this folder. No jax, no hypothesis."""
+"""Seeded tables and symbols for the tests of this folder, and their way to bytes and back. No jax, no hypothesis."""
 
 import numpy as np
 
+from jaxcodec.coding.classes import ClassTables, decode_by_class, encode_by_class
+from jaxcodec.coding.range_coder import get_coder
 from jaxcodec.coding.tables import CodingTables, quantize_probabilities
 
 
@@ -35,3 +37,21 @@ def draw_symbols(
     # As many small distances as large ones.
     far = (far >> rng.integers(0, 32, symbols.shape)).astype(np.int32)
     return np.where(rng.random(symbols.shape) < outside, far, symbols)
+
+
+def two_classes(
+    block: int = 1, map_counts: object = ((60000, 5536), (30000, 35536), (40000, 25536))
+) -> ClassTables:
+    """One channel: class 0 is nearly always 0, class 1 is -1, 0 or 1."""
+    quiet = CodingTables((np.array([65000, 536], np.uint32),), np.zeros(1, np.int32))
+    busy = CodingTables((np.array([20000, 20000, 20000, 5536], np.uint32),), np.array([-1], np.int32))
+    return ClassTables((quiet, busy), block, np.array(map_counts, np.uint32))
+
+
+def round_trip(symbols: np.ndarray, tables: ClassTables) -> bytes:
+    """The bytes of int32 `[h, w, C]` symbols, which are checked to come back from them."""
+    data = encode_by_class(symbols, tables, get_coder())
+    decoded = decode_by_class(data, symbols.shape, tables, get_coder())
+    assert decoded.dtype == np.int32
+    np.testing.assert_array_equal(decoded, symbols)
+    return data

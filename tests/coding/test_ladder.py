@@ -3,9 +3,11 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxcodec.coding.classes import ClassTables, decode_by_class, encode_by_class, fit_classes
+from jaxcodec.coding.class_fitting import fit_classes
+from jaxcodec.coding.classes import ClassTables, decode_by_class, encode_by_class
 from jaxcodec.coding.ladder import Ladder, fit_ladder, to_symbols
 from jaxcodec.coding.range_coder import get_coder
+from jaxcodec.coding.rate_distortion import quantise_for_rate
 from jaxcodec.coding.tables import CodingTables
 from jaxcodec.errors import CorruptFile
 
@@ -51,6 +53,7 @@ def small_ladder(**change):
         "steps": np.ones((3, 2), np.float32),
         "qualities": np.array([100, 125, 150], np.int32),
         "bpp": np.array([0.1, 0.2, 0.4], np.float32),
+        "weights": np.array([0.0, 6.0, 8.0], np.float32),
         "tables": (small_tables(),) * 3,
     }
     return Ladder(**(fields | change))
@@ -95,6 +98,7 @@ def test_a_ladder_from_its_arrays_writes_the_same_bytes(fitted):
         "ladder_steps": "float32",
         "ladder_qualities": "int32",
         "ladder_bpp": "float32",
+        "ladder_weights": "float32",
         "ladder_counts": "uint16",
         "ladder_lengths": "uint16",
         "ladder_offsets": "int32",
@@ -102,7 +106,7 @@ def test_a_ladder_from_its_arrays_writes_the_same_bytes(fitted):
         "ladder_block": "uint16",
     }
     again = Ladder.from_arrays(arrays | {"something_else": np.zeros(1)})
-    for name in ("steps", "qualities", "bpp"):
+    for name in ("steps", "qualities", "bpp", "weights"):
         np.testing.assert_array_equal(getattr(again, name), getattr(fitted, name))
     for rung in range(5):
         symbols = to_symbols(photos(seed=1, number=1)[0], again.steps[rung])
@@ -159,6 +163,10 @@ def test_a_broken_rung_is_named_when_it_is_used_and_spoils_no_other(fitted):
         ({"bpp": np.array([0.1, 0.2], np.float32)}, "bpp"),
         ({"bpp": np.array([0.1, np.nan, 0.3], np.float32)}, "bpp"),
         ({"bpp": np.array([-0.1, 0.2, 0.3], np.float32)}, "bpp"),
+        ({"weights": np.array([0.0, 6.0], np.float32)}, "weights"),
+        ({"weights": np.array([0.0, 6.0, np.inf], np.float32)}, "weights"),
+        ({"weights": np.array([0.0, 6.0, -8.0], np.float32)}, "weights"),
+        ({"weights": np.array([0.0, 6.0, 8.0])}, "weights"),
         ({"tables": ()}, "steps"),
         ({"tables": (small_tables(2), small_tables(2), small_tables(3))}, "channels"),
     ],
@@ -214,6 +222,43 @@ def test_fitting_is_deterministic(fitted):
     )
     for (name, one), other in zip(fitted.to_arrays().items(), again.to_arrays().values(), strict=True):
         np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_a_ladder_quantises_with_the_weight_and_the_tables_of_its_rung(fitted):
+    latents = photos(seed=1, number=1)[0]
+    weighted = Ladder(
+        fitted.steps, fitted.qualities, fitted.bpp, np.array([0, 1, 4, 9, 1e6], np.float32), fitted.tables
+    )
+    for rung in (0, 4):  # without a weight, and with one beyond all bits
+        np.testing.assert_array_equal(
+            weighted.quantise(latents, rung), to_symbols(latents, fitted.steps[rung])
+        )
+    for rung in (1, 2, 3):
+        scaled = latents / fitted.steps[rung]
+        expected = quantise_for_rate(scaled, fitted.tables[rung], float(weighted.weights[rung]))
+        np.testing.assert_array_equal(weighted.quantise(latents, rung), expected)
+        assert (expected != to_symbols(latents, fitted.steps[rung])).any()
+
+
+def test_fitting_with_a_weight_lowers_the_rate_and_the_cost(fitted):
+    weight, steps = 6.0, fitted.steps[2:4]
+    ladders = [
+        fit_ladder(photos(), steps, QUALITIES[:2], pixels_per_position=64, classes=3, block=2, weight=w)
+        for w in (0.0, weight)
+    ]
+    plain, weighted = ladders
+    np.testing.assert_array_equal(weighted.weights, np.full(2, weight, np.float32))
+    assert (weighted.bpp < plain.bpp).all()
+    for rung in range(2):
+        costs = []
+        for ladder in ladders:
+            symbols = [ladder.quantise(y, rung) for y in photos()]
+            bits = sum(ladder.tables[rung].ideal_bits(each) for each in symbols)
+            pixels = 64 * sum(each.shape[0] * each.shape[1] for each in symbols)
+            assert bits / pixels == pytest.approx(ladder.bpp[rung], rel=1e-5)
+            error = sum(np.square(y / steps[rung] - q).sum() for y, q in zip(photos(), symbols, strict=True))
+            costs.append(bits + weight * error)
+        assert costs[1] < costs[0]
 
 
 def test_more_classes_cost_fewer_bits():

@@ -2,8 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxcodec.layers import Convolution, TransposedConvolution
+from jaxcodec.layers.convolution import SubPixelConvolution
 from jaxcodec.ops.convolution import strided_convolution, transposed_convolution
 
 both = pytest.mark.parametrize("layer", [Convolution, TransposedConvolution])
@@ -70,3 +72,33 @@ def test_a_fresh_layer_preserves_the_variance(key, rng, layer):
     out, variables = jax.jit(layer(8, 5, stride=2).init_with_output)(key, x)
     assert 0.8 < np.asarray(out)[:, 2:-2, 2:-2].var() < 1.25
     assert (variables["params"]["bias"] == 0).all()
+
+
+def test_a_sub_pixel_layer_interleaves_the_phases_of_a_convolution(rng):
+    B, h, w, features, s = 2, 3, 4, 5, 2
+    y = jnp.asarray(rng.normal(size=(B, h, w, 3)), jnp.float32)
+    layer = SubPixelConvolution(features, 3, s)
+    shape = shapes(layer, y)[1]["params"]
+    assert {name: p.shape for name, p in shape["convolution"].items()} == {
+        "kernel": (3, 3, 3, s * s * features),
+        "bias": (s * s * features,),
+    }
+    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), shape)
+    out = np.asarray(layer.apply({"params": params}, y))
+    assert out.shape == (B, s * h, s * w, features)
+    padded = np.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    kernel, bias = (np.asarray(params["convolution"][name]) for name in ("kernel", "bias"))
+    for i, j in np.ndindex(s * h, s * w):
+        # The phase in the rows counts before that in the columns, and both before the features.
+        phase = (i % s) * s + j % s
+        channels = slice(phase * features, (phase + 1) * features)
+        seen = padded[:, i // s : i // s + 3, j // s : j // s + 3]
+        expected = np.tensordot(seen, kernel[..., channels], axes=3) + bias[None, channels]
+        np.testing.assert_allclose(out[:, i, j], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_without_padding_passes_it_on_and_starts_from_its_initialiser(key):
+    layer = Convolution(2, 5, stride=2, padding="valid", kernel_init=nn.initializers.ones, use_bias=False)
+    out, variables = layer.init_with_output(key, jnp.ones((1, 9, 11, 3)))
+    assert (np.asarray(variables["params"]["kernel"]) == 1).all()
+    np.testing.assert_allclose(out, np.full((1, 3, 4, 2), 75.0))

@@ -180,3 +180,100 @@ def test_alignment_is_that_of_tfc_signal_conv(tfc_golden, name):
 def test_a_kernel_that_is_even_or_does_not_fit_is_refused(function, shape):
     with pytest.raises(ValueError, match="kernel"):
         function(jnp.zeros((1, 4, 4, 3)), jnp.zeros(shape), stride=2)
+
+
+# Without padding
+
+
+def valid_by_loops(x, kernel, s):
+    """out[i] = sum_t x[s i + t] w[t]."""
+    B, H, W, _ = x.shape
+    K = kernel.shape[0]
+    out = np.zeros((B, (H - K) // s + 1, (W - K) // s + 1, kernel.shape[3]))
+    for i, j in np.ndindex(*out.shape[1:3]):
+        seen = x[:, s * i : s * i + K, s * j : s * j + K]
+        out[:, i, j] = np.tensordot(seen, kernel, axes=3)
+    return out
+
+
+# 16 positions at most are one matrix product; more are XLA's convolution.
+@pytest.mark.parametrize("size", [(9, 10), (13, 19), (5, 6)])
+@pytest.mark.parametrize(("K", "s"), [(5, 2), (3, 1), (5, 1), (1, 2)])
+def test_a_valid_convolution_sees_no_padding(rng, K, s, size):
+    x, kernel = example(rng, K, size)
+    out = strided_convolution(jnp.asarray(x), jnp.asarray(kernel), stride=s, padding="valid")
+    np.testing.assert_allclose(out, valid_by_loops(x, kernel, s), rtol=1e-4, atol=2e-5)
+    padding = {"window_strides": (s, s), "padding": "VALID", "dimension_numbers": DIMENSIONS}
+    theirs = lax.conv_general_dilated(jnp.asarray(x), jnp.asarray(kernel), **padding)
+    np.testing.assert_allclose(out, theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_few_positions_give_the_gradients_of_many(rng, padding):
+    # The same values once from one matrix product, once as a part of a larger map.
+    x, kernel = (jnp.asarray(a) for a in example(rng, 3, (6, 6)))
+    weight = jnp.asarray(rng.normal(size=(2, 4, 4, 2)), jnp.float32)
+
+    def whole(x, kernel):
+        wide = jnp.pad(x, ((0, 0), (0, 12), (0, 12), (0, 0)))
+        return strided_convolution(wide, kernel, stride=1, padding="valid")[:, :4, :4]
+
+    def few(x, kernel):
+        if padding == "valid":
+            return strided_convolution(x, kernel, stride=1, padding="valid")
+        return strided_convolution(x[:, 1:-1, 1:-1], kernel, stride=1)
+
+    if padding == "same":
+        x = jnp.pad(x[:, 1:-1, 1:-1], ((0, 0), (1, 1), (1, 1), (0, 0)))
+    ours, theirs = (
+        jax.jit(jax.grad(lambda x, k, f=f: jnp.vdot(f(x, k), weight), (0, 1)))(x, kernel)
+        for f in (few, whole)
+    )
+    inner = (slice(None), slice(1, -1), slice(1, -1)) if padding == "same" else ()
+    np.testing.assert_allclose(few(x, kernel), whole(x, kernel), rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(ours[0][inner], theirs[0][inner], rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-4, atol=1e-4)
+
+
+# Many outputs: the kernel's gradient tap by tap
+
+
+@pytest.fixture(params=[(3, 2), (5, 2)], ids=str)
+def wide(request, rng):
+    """A transposed convolution to 65 channels in four phases: 260 outputs."""
+    K, s = request.param
+    y = jnp.asarray(rng.normal(size=(2, 5, 6, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(K, K, 3, 65)), jnp.float32)
+    return y, kernel, s
+
+
+def test_a_wide_convolution_has_the_gradients_of_the_dilated_one(wide, rng):
+    y, kernel, s = wide
+    weight = jnp.asarray(rng.normal(size=(2, 5 * s, 6 * s, 65)), jnp.float32)
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(lambda y, k, f=f: jnp.vdot(f(y, k), weight), (0, 1)))(y, kernel)
+        for f in (lambda y, k: transposed(y, k, stride=s), lambda y, k: transposed_by_dilation(y, k, s))
+    )
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4)
+    for one, other in zip(ours[1], theirs[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_a_wide_convolution_has_the_directional_derivatives_of_the_dilated_one(wide, rng):
+    y, kernel, s = wide
+    tangents = tuple(jnp.asarray(rng.normal(size=a.shape), jnp.float32) for a in (y, kernel))
+    ours, theirs = (
+        jax.jit(lambda t, f=f: jax.jvp(f, (y, kernel), t))(tangents)
+        for f in (lambda y, k: transposed(y, k, stride=s), lambda y, k: transposed_by_dilation(y, k, s))
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="taps are products on a CPU only")
+def test_a_wide_kernels_gradient_is_matrix_products(wide):
+    y, kernel, s = wide
+    found = operations(jax.grad(lambda k: transposed(y, k, stride=s).sum()), kernel)
+    assert "dot_general" in found
+    narrow = operations(jax.grad(lambda k: transposed(y, k, stride=s).sum()), kernel[..., :2])
+    assert "dot_general" not in narrow

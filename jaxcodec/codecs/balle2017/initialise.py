@@ -87,7 +87,7 @@ def from_principal_components(
     gain = latent_gain(weight)
     for i, (kernel_size, stride) in enumerate(config.stages):
         last = i == len(config.stages) - 1
-        blocks = _blocks(values, stride)
+        blocks = blocks_of(values, stride)
         moment = blocks.reshape(-1, blocks.shape[-1]).T @ blocks.reshape(-1, blocks.shape[-1])
         vectors = np.linalg.eigh(moment)[1][:, ::-1][:, : config.latent_channels if last else config.channels]
         components = blocks @ vectors
@@ -115,7 +115,8 @@ def from_principal_components(
     }
 
 
-def _blocks(x: np.ndarray, s: int) -> np.ndarray:
+def blocks_of(x: np.ndarray, s: int) -> np.ndarray:
+    """Blocks of s x s positions as channels: `[B, H, W, C]` to `[B, H/s, W/s, s s C]`."""
     B, H, W, C = x.shape
     return x.reshape(B, H // s, s, W // s, s, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, H // s, W // s, -1)
 

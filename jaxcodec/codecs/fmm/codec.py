@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxcodec.codecs.base import check_image, check_quality
+from jaxcodec.codecs.base import check_image, check_whole_quality
 from jaxcodec.codecs.fmm.stream import ENTROPY_CODED, STAGES, Stage, decode_planes, encode_planes
 from jaxcodec.coding.codec_ids import codec_id, codec_name
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
@@ -79,7 +79,7 @@ class ModulusCodec:
         self._options = options or FMMOptions()
 
     def encode(
-        self, image: np.ndarray, *, quality: int | None = None, options: FMMOptions | None = None
+        self, image: np.ndarray, *, quality: float | None = None, options: FMMOptions | None = None
     ) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]`, to a `.jxc` file.
 
@@ -142,7 +142,7 @@ class ModulusCodec:
         self,
         images: Sequence[np.ndarray],
         *,
-        quality: int | None = None,
+        quality: float | None = None,
         options: FMMOptions | None = None,
     ) -> list[bytes]:
         """Code pictures of any sizes; the same files as one by one."""
@@ -159,9 +159,9 @@ class ModulusCodec:
             raise BadOption(f"{NAME} takes options of class FMMOptions, not {type(options).__name__}")
         return options
 
-    def _quality_and_modulus(self, quality: int | None, options: FMMOptions) -> tuple[int, int]:
+    def _quality_and_modulus(self, quality: float | None, options: FMMOptions) -> tuple[int, int]:
         if options.modulus is None:
-            chosen = check_quality(quality, self)
+            chosen = check_whole_quality(quality, self)
             return chosen, LADDER[chosen - 1]
         own = _quality_of(options.modulus)
         if quality is not None and quality != own:

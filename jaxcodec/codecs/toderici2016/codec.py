@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcodec.codecs import progress
-from jaxcodec.codecs.base import check_image, check_quality, unpack_iterations
+from jaxcodec.codecs.base import check_image, check_whole_quality, unpack_iterations
 from jaxcodec.codecs.toderici2016.model import (
     ThumbnailConfig,
     decode_stage,
@@ -200,13 +200,13 @@ class ThumbnailCodec:
         return self.qualities[(len(self.qualities) - 1) // 2]
 
     def encode(
-        self, image: np.ndarray, *, quality: int | None = None, options: TodericiOptions | None = None
+        self, image: np.ndarray, *, quality: float | None = None, options: TodericiOptions | None = None
     ) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]` (coded as three equal channels), to a `.jxc` file."""
         options = self._checked(options)
         if quality is None and options.target_psnr is not None:
             quality = self.qualities[-1]
-        quality = check_quality(quality, self)
+        quality = check_whole_quality(quality, self)
         model = self._model(self._path)
         patches = self._patches(model, image, options)
         codes, errors, _ = self._run_encoder(model, patches, quality)
@@ -234,14 +234,14 @@ class ThumbnailCodec:
         self,
         images: Sequence[np.ndarray],
         *,
-        quality: int | None = None,
+        quality: float | None = None,
         options: TodericiOptions | None = None,
     ) -> list[bytes]:
         """Code pictures of any sizes to a file each; thumbnails rather go into one (`encode_thumbnails`)."""
         return [self.encode(image, quality=quality, options=options) for image in images]
 
     def encode_thumbnails(
-        self, images: np.ndarray, *, quality: int | None = None, options: TodericiOptions | None = None
+        self, images: np.ndarray, *, quality: float | None = None, options: TodericiOptions | None = None
     ) -> bytes:
         """Code thumbnails, uint8 `[n, 32, 32, 3]` or `[n, 32, 32]`, to one file: a picture of 32 x 32 n pixels.
 
@@ -303,9 +303,9 @@ class ThumbnailCodec:
             )
         return tall.reshape(-1, THUMBNAIL, *tall.shape[1:])
 
-    def reconstructions(self, image: np.ndarray, *, quality: int | None = None) -> np.ndarray:
+    def reconstructions(self, image: np.ndarray, *, quality: float | None = None) -> np.ndarray:
         """What the encoder sees after each stage, uint8 `[quality, H, W, 3]`."""
-        quality = check_quality(quality, self)
+        quality = check_whole_quality(quality, self)
         model = self._model(self._path)
         patches = self._patches(model, image, self._options)
         _, _, seen = self._run_encoder(model, patches, quality, pictures=True)

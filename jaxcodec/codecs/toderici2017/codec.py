@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcodec.codecs import progress
-from jaxcodec.codecs.base import check_image, check_quality, unpack_iterations
+from jaxcodec.codecs.base import check_image, check_whole_quality, unpack_iterations
 from jaxcodec.codecs.tiling import cut
 from jaxcodec.codecs.toderici2017.bits import BitCoder
 from jaxcodec.codecs.toderici2017.model import STRIDE, CoderState, RecurrentCoder, RecurrentConfig
@@ -174,10 +174,10 @@ class RecurrentCodec:
         return self.qualities[(len(self.qualities) - 1) // 2]
 
     def encode(
-        self, image: np.ndarray, *, quality: int | None = None, options: RecurrentOptions | None = None
+        self, image: np.ndarray, *, quality: float | None = None, options: RecurrentOptions | None = None
     ) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]` (coded as three equal channels), to a `.jxc` file."""
-        quality, options = check_quality(quality, self), self._checked(options)
+        quality, options = check_whole_quality(quality, self), self._checked(options)
         model = self._model(self._path)
         height, width = check_image(image).shape[:2]
         if height * width > options.limits.max_pixels:
@@ -199,7 +199,7 @@ class RecurrentCodec:
         self,
         images: Sequence[np.ndarray],
         *,
-        quality: int | None = None,
+        quality: float | None = None,
         options: RecurrentOptions | None = None,
     ) -> list[bytes]:
         """Code pictures of any sizes, one after the other."""
@@ -235,15 +235,15 @@ class RecurrentCodec:
         # A grey picture was coded as three equal channels; their mean is its best estimate.
         return np.rint(picture.mean(-1)).astype(np.uint8) if header.channels == 1 else picture
 
-    def codes(self, image: np.ndarray, *, quality: int | None = None) -> list[np.ndarray]:
+    def codes(self, image: np.ndarray, *, quality: float | None = None) -> list[np.ndarray]:
         """The bits of a picture, bool `[quality, h, w, bits]` for each tile: what gets coded."""
-        quality = check_quality(quality, self)
+        quality = check_whole_quality(quality, self)
         model = self._model(self._path)
         return [bits for bits, _ in self._encode_tiles(model, check_image(image), quality, self._options)]
 
-    def reconstructions(self, image: np.ndarray, *, quality: int | None = None) -> np.ndarray:
+    def reconstructions(self, image: np.ndarray, *, quality: float | None = None) -> np.ndarray:
         """What the encoder sees after each iteration, uint8 `[quality, H, W, 3]`."""
-        quality = check_quality(quality, self)
+        quality = check_whole_quality(quality, self)
         model = self._model(self._path)
         pictures = np.empty((quality, *check_image(image).shape[:2], 3), np.uint8)
         tiles = _tiles(*image.shape[:2])
