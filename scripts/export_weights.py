@@ -47,8 +47,9 @@ _TRAIN_DATA = flags.DEFINE_string(
     "train_data", None, "For theis2017: photos from whose middles the coding tables are made."
 )
 _CLASSES = flags.DEFINE_integer(
-    "classes", 8, "For theis2017: classes of coding tables; 1 for the paper's histograms.", lower_bound=1
+    "classes", 16, "For theis2017: classes of coding tables; 1 for the paper's histograms.", lower_bound=1
 )
+_CROP = flags.DEFINE_integer("crop", 96, "For theis2017: pixels per side of these middles.", lower_bound=64)
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
 _ZOO = flags.DEFINE_boolean(
     "zoo", False, "Install the file in the zoo and its manifest instead, superseding the same quality."
@@ -96,7 +97,7 @@ def _export_theis2017(folder: Path, codec: str, network: dict[str, Any], params:
         folder,
         config=AutoencoderConfig(**network),
         params=params,
-        crops=centre_crops(read_all(_TRAIN_DATA.value), size=128),
+        crops=centre_crops(read_all(_TRAIN_DATA.value), size=_CROP.value),
         ladder=LadderConfig(classes=_CLASSES.value),
     )
     return path, qualities

@@ -238,7 +238,7 @@ def check_quality(quality: float | None, codec: Codec) -> float:
     if fractional and offered[0] <= quality <= offered[-1]:
         return min(offered, key=lambda accepted: (abs(accepted - quality), accepted))
     span = f"{offered[0]}..{offered[-1]}" if offered else "none (no weights installed)"
-    whole = "" if fractional or quality == int(quality) else " in whole numbers"
+    whole = "" if fractional or float(quality).is_integer() else " in whole numbers"
     raise BadOption(f"{codec.name} has no quality {quality}; it offers {span}{whole}")
 
 

@@ -35,7 +35,7 @@ class LadderConfig:
 
     classes: int = 16
     block: int = 1
-    spacing: int = 2
+    spacing: int = 3
     weight: float = 16.0
 
 
@@ -53,7 +53,7 @@ def make_ladder(
     pixels_per_position: int,
     config: LadderConfig,
 ) -> Ladder:
-    """Place rungs at equal distances of quality and fit their tables.
+    """Place rungs at equal distances of quality, above 0, and fit their tables; one where the rates are all one.
 
     Parameters
     ----------
@@ -71,9 +71,11 @@ def make_ladder(
         Spacing and tables.
     """
 
+    stacked = _stacked(latents)
+
     def fit(positions: Sequence[float], qualities: np.ndarray) -> Ladder:
         return fit_ladder(
-            latents,
+            stacked,
             np.stack([steps_at(float(t)) for t in positions]).astype(np.float32),
             qualities,
             pixels_per_position=pixels_per_position,
@@ -84,8 +86,13 @@ def make_ladder(
 
     rates = fit(knots, np.arange(1, len(knots) + 1)).bpp
     numbers = np.array([quality_of(float(rate)) for rate in rates])
-    first, last = np.ceil(numbers[0] / config.spacing), np.floor(numbers[-1] / config.spacing)
-    qualities = (np.arange(first, last + 1) * config.spacing).astype(np.int32)
+    first, last = max(1.0, np.ceil(numbers[0] / config.spacing)), np.floor(numbers[-1] / config.spacing)
+    if last < first:  # a single rate, most likely: it keeps its own number
+        first = last = max(1.0, np.round(numbers.mean())) / config.spacing
+    grid = np.arange(first, last + 1) * config.spacing
+    # Halves are what people ask for, whatever the spacing.
+    halves = np.arange(max(1.0, np.ceil(numbers[0] / 50.0)), np.floor(numbers[-1] / 50.0) + 1) * 50.0
+    qualities = np.union1d(np.round(grid), halves).astype(np.int32)
     return fit(np.interp(qualities, numbers, np.asarray(knots)).tolist(), qualities)
 
 
@@ -117,7 +124,7 @@ def network_ladder(
 
     def fit(y: Sequence[np.ndarray], scales: np.ndarray, numbers: np.ndarray) -> Ladder:
         return fit_ladder(
-            y,
+            _stacked(y),
             np.repeat(scales[:, None], y[0].shape[2], axis=1).astype(np.float32),
             numbers,
             pixels_per_position=pixels_per_position,
@@ -148,3 +155,14 @@ def network_ladder(
         chosen[mine == numbers[i]] = 1.0
         ladders.append(fit(y, chosen, mine.astype(np.int32)))
     return ladders
+
+
+def _stacked(latents: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Crops one above the other, 16 to a picture, where they are of one width: a tenth of the calls.
+
+    Only the map of classes notices, where a crop ends.
+    """
+    widths = {y.shape[1] for y in latents}
+    if len(widths) != 1:
+        return list(latents)
+    return [np.concatenate(latents[i : i + 16]) for i in range(0, len(latents), 16)]

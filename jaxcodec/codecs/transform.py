@@ -209,7 +209,7 @@ class TransformCoder(ABC):
             mine = [i for i, (used, *_) in enumerate(parsed) if used is model]
             decoded = self.synthesise(
                 model.network,
-                [symbols * model.ladder.steps[rung] for _, _, rung, symbols in (parsed[i] for i in mine)],
+                [model.ladder.dequantise(symbols, rung) for _, _, rung, symbols in (parsed[i] for i in mine)],
                 [(parsed[i][1].height, parsed[i][1].width) for i in mine],
             )
             for i, picture in zip(mine, decoded, strict=True):
@@ -295,9 +295,10 @@ class TransformCoder(ABC):
         """Which of the candidates has the least squared error, for each picture; the first of equals."""
         errors = []
         for model, symbols in candidates:
-            steps = model.ladder.steps[model.rung(hundredths)]
+            rung = model.rung(hundredths)
             sizes = [(image.shape[0], image.shape[1]) for image in images]
-            decoded = self.synthesise(model.network, [each * steps for each in symbols], sizes)
+            latents = [model.ladder.dequantise(each, rung) for each in symbols]
+            decoded = self.synthesise(model.network, latents, sizes)
             errors.append(
                 [
                     float(np.square(a.astype(np.float32) - (b if b.ndim == 3 else b[..., None])).mean())

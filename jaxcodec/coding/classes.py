@@ -12,7 +12,7 @@ raster order; the last row and column of blocks are cut by the border.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -141,9 +141,9 @@ class ClassTables:
         bits = np.take_along_axis(block_bits, classes[..., None], axis=2).sum(dtype=np.float64)
         return float(bits + self.map_bits[classes_above(classes, len(self.classes)), classes].sum())
 
-    def symbol_bits(self, symbols: np.ndarray, number: int) -> np.ndarray:
-        """Bits of int32 `[n, C]` symbols in one class, float32, overflows included."""
-        return self._lookup.of_symbols(symbols, number)
+    def symbol_bits(self, symbols: np.ndarray, channels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Bits, float32 `[n]`, of `[n]` symbols of these channels in these classes, overflows included."""
+        return self._lookup.of_symbols(symbols, channels, numbers)
 
     @cached_property
     def map_bits(self) -> np.ndarray:

@@ -19,7 +19,7 @@ from jaxcodec.coding.rate_distortion import quantise_for_rate
 from jaxcodec.errors import CorruptFile
 
 _REMEDY = "export the weights again or get another copy of their file"
-_TURNS = 3
+_TURNS = 2
 """How often symbols and tables are made in turn where symbols depend on tables."""
 
 _LARGEST_SYMBOL = 2**20
@@ -149,6 +149,10 @@ class Ladder:
     def quantise(self, latents: np.ndarray, rung: int) -> np.ndarray:
         """The symbols of float32 `[h, w, C]` latents at a rung, int32, as its tables and weight would have them."""
         return _quantise(latents, self.steps[rung], self.tables[rung], float(self.weights[rung]))
+
+    def dequantise(self, symbols: np.ndarray, rung: int) -> np.ndarray:
+        """What a decoder takes int32 `[h, w, C]` symbols of a rung for: float32 latents, symbols times steps."""
+        return (symbols * self.steps[rung]).astype(np.float32)
 
 
 def to_symbols(latents: np.ndarray, steps: np.ndarray) -> np.ndarray:

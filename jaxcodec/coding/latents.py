@@ -162,12 +162,14 @@ class CodeLengths:
             bits[outside, number] += _BITS_BY_DIGITS[digits]
         return bits
 
-    def of_symbols(self, symbols: np.ndarray, number: int) -> np.ndarray:
-        """Return float32 `[n, C]` bits of int32 `[n, C]` symbols under one set of tables, overflows included."""
-        rows = symbols - self._firsts
-        bits = self._dense[:, number][self._starts + np.clip(rows, 0, self._sizes - 1)]
-        far = np.nonzero((rows < 0) | (rows >= self._sizes))
-        bits[far] = self.of(symbols[far], far[1])[:, number]
+    def of_symbols(self, symbols: np.ndarray, channels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Return float32 `[n]` bits of `[n]` symbols of these channels, each under one set of tables."""
+        rows = symbols - self._firsts[channels]
+        inside = np.clip(rows, 0, self._sizes[channels] - 1)
+        bits = self._dense[self._starts[channels] + inside, numbers]
+        far = np.flatnonzero(rows != inside)
+        if len(far):
+            bits[far] = self.of(symbols[far], channels[far])[np.arange(len(far)), numbers[far]]
         return bits
 
     def of_positions(self, planes: np.ndarray) -> np.ndarray:

@@ -38,15 +38,24 @@ def quantise_for_rate(scaled: np.ndarray, tables: ClassTables, weight: float) ->
     """
     channels = scaled.shape[2]
     nearest = np.rint(scaled).astype(np.int32)
-    flat, rounded = scaled.reshape(-1, channels), nearest.reshape(-1, channels)
-    chosen = rounded.copy()
     classes = choose_classes(nearest, tables)
-    for number, where in class_positions(classes, tables.block, nearest.shape[:2]):
-        z, q = flat[where], rounded[where]
-        best, least = q, weight * np.square(z - q) + tables.symbol_bits(q, number)
-        for candidate in (q - np.sign(q), np.zeros_like(q)):
-            cost = weight * np.square(z - candidate) + tables.symbol_bits(candidate, number)
-            better = cost < least
-            best, least = np.where(better, candidate, best), np.where(better, cost, least)
-        chosen[where] = best
+    number = np.zeros(nearest.shape[:2], np.intp).ravel()
+    for k, where in class_positions(classes, tables.block, nearest.shape[:2]):
+        number[where] = k
+    chosen = nearest.ravel().copy()
+    # Zeros stay: they have no candidates.
+    position = np.flatnonzero(chosen)
+    z, q, channel = scaled.ravel()[position], chosen[position], position % channels
+    number = number[position // channels]
+
+    def cost(candidate: np.ndarray) -> np.ndarray:
+        distance = z - candidate.astype(np.float32)
+        return np.float32(weight) * distance * distance + tables.symbol_bits(candidate, channel, number)
+
+    best, least = q, cost(q)
+    for candidate in (q - np.sign(q), np.zeros_like(q)):
+        price = cost(candidate)
+        better = price < least
+        best, least = np.where(better, candidate, best), np.where(better, price, least)
+    chosen[position] = best
     return chosen.reshape(scaled.shape)

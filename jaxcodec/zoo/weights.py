@@ -169,10 +169,10 @@ def load_weights(path: str | Path) -> Weights:
             raise WrongWeights(
                 f"{path} holds tables for the network in {owner.name}; put that file beside it"
             )
-        other = load_weights(owner)
-        if other.hash.hex() != header["params_of"]:
+        # Before it is read: a damaged file might name this one as its owner.
+        if hash_of(owner.read_bytes()).hex() != header["params_of"]:
             raise WrongWeights(f"{owner} is damaged: its content does not have the hash in its name")
-        params = other.params
+        params = load_weights(owner).params
     return Weights(codec, quality, config, params, tables, hash_of(data), path)
 
 
@@ -192,7 +192,7 @@ def read_ladder(path: Path) -> list[tuple[int, float]]:
             return [(max(1, 100 * quality), float("nan"))]
         qualities = file.get_tensor("tables/ladder_qualities")
         rates = file.get_tensor("tables/ladder_bpp")
-    return [(int(quality), float(rate)) for quality, rate in zip(qualities, rates, strict=True)]
+        return [(int(quality), float(rate)) for quality, rate in zip(qualities, rates, strict=True)]
 
 
 def has_ladder(path: Path) -> bool:

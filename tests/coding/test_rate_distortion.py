@@ -115,7 +115,9 @@ def test_the_bits_of_any_symbols_are_those_of_the_tables():
         expected = [
             [symbol_cost(0.0, int(row[c]), c, table, 0.0) for c in range(CHANNELS)] for row in symbols
         ]
-        np.testing.assert_allclose(tables.symbol_bits(symbols, number), expected, rtol=1e-5)
+        channels = np.broadcast_to(np.arange(CHANNELS), symbols.shape).ravel()
+        bits = tables.symbol_bits(symbols.ravel(), channels, np.full(symbols.size, number))
+        np.testing.assert_allclose(bits.reshape(symbols.shape), expected, rtol=1e-5)
 
 
 def test_a_symbol_outside_of_the_tables_is_kept_only_where_it_is_worth_its_escape():

@@ -84,7 +84,7 @@ def test_a_sub_pixel_layer_interleaves_the_phases_of_a_convolution(rng):
         "bias": (s * s * features,),
     }
     params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), shape)
-    out = np.asarray(layer.apply({"params": params}, y))
+    out = np.asarray(jax.jit(layer.apply)({"params": params}, y))
     assert out.shape == (B, s * h, s * w, features)
     padded = np.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0)))
     kernel, bias = (np.asarray(params["convolution"][name]) for name in ("kernel", "bias"))
@@ -99,6 +99,6 @@ def test_a_sub_pixel_layer_interleaves_the_phases_of_a_convolution(rng):
 
 def test_a_layer_without_padding_passes_it_on_and_starts_from_its_initialiser(key):
     layer = Convolution(2, 5, stride=2, padding="valid", kernel_init=nn.initializers.ones, use_bias=False)
-    out, variables = layer.init_with_output(key, jnp.ones((1, 9, 11, 3)))
+    out, variables = jax.jit(layer.init_with_output)(key, jnp.ones((1, 9, 11, 3)))
     assert (np.asarray(variables["params"]["kernel"]) == 1).all()
     np.testing.assert_allclose(out, np.full((1, 3, 4, 2), 75.0))

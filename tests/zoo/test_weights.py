@@ -6,7 +6,16 @@ import pytest
 import safetensors.numpy
 
 from jaxcodec.errors import WrongWeights
-from jaxcodec.zoo.weights import flatten, hash_of, load_weights, round_params, save_weights, unflatten
+from jaxcodec.zoo.weights import (
+    flatten,
+    has_ladder,
+    hash_of,
+    load_weights,
+    read_ladder,
+    round_params,
+    save_weights,
+    unflatten,
+)
 
 CONFIG = {"transform": "bls2017", "channels": 4}
 
@@ -155,3 +164,88 @@ def test_names_that_make_no_tree_raise_wrong_weights(tmp_path):
     path.write_bytes(safetensors.numpy.save(arrays, {"jaxcodec": json.dumps(header)}))
     with pytest.raises(WrongWeights, match="not a jaxcodec weight file"):
         load_weights(path)
+
+
+# Tables for the network of another file, and ladders
+
+
+def save_tables(folder, owner, **changes):
+    """A file with new tables for the network of `owner`."""
+    weights = load_weights(owner)
+    tables = {"counts": np.array([2, 65534], np.uint16)}
+    return save(folder, np.random.default_rng(0), params=weights, tables=tables, **changes)
+
+
+def test_a_file_with_tables_only_takes_the_parameters_of_its_neighbour(tmp_path, rng):
+    owner = save(tmp_path, rng)
+    path = save_tables(tmp_path, owner)
+    assert not [name for name in safetensors.numpy.load_file(path) if name.startswith("params/")]
+    read, whole = load_weights(path), load_weights(owner)
+    assert read.hash == hash_of(path.read_bytes()) != whole.hash
+    assert read.tables["counts"].tolist() == [2, 65534]
+    expected, actual = flatten(whole.params), flatten(read.params)
+    assert list(actual) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value)
+
+
+def test_a_file_with_tables_only_needs_the_file_beside_it_whatever_the_folder(tmp_path, rng):
+    owner = save(tmp_path / "a", rng)
+    path = save_tables(tmp_path / "a", owner)
+    elsewhere = tmp_path / "b" / path.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(path.read_bytes())
+    with pytest.raises(WrongWeights, match=f"{elsewhere.name}.*{owner.name}; put that file beside it"):
+        load_weights(elsewhere)
+    (elsewhere.parent / owner.name).write_bytes(owner.read_bytes())
+    assert flatten(load_weights(elsewhere).params).keys() == flatten(load_weights(owner).params).keys()
+
+
+def test_a_damaged_or_exchanged_neighbour_is_named(tmp_path, rng):
+    owner = save(tmp_path, rng)
+    path = save_tables(tmp_path, owner)
+    content = owner.read_bytes()
+    other = save(tmp_path, rng, quality=9).read_bytes()
+    # Another network, a cut file, and the tables themselves, which name their neighbour again.
+    for wrong in (other, content[:-10], content[:-1] + bytes([content[-1] ^ 1]), path.read_bytes(), b""):
+        owner.write_bytes(wrong)
+        with pytest.raises(WrongWeights, match=f"{owner.name} is damaged"):
+            load_weights(path)
+    owner.write_bytes(content)
+    assert load_weights(path).params
+
+
+def ladder_tables(qualities, bpp):
+    return {"ladder_qualities": np.array(qualities, np.int32), "ladder_bpp": np.array(bpp, np.float32)}
+
+
+def test_the_ladder_of_a_file_is_read_without_the_rest(tmp_path, rng):
+    path = save(tmp_path, rng, tables=ladder_tables([120, 125, 1000], [0.25, 0.5, 2.0]))
+    assert read_ladder(path) == [(120, 0.25), (125, 0.5), (1000, 2.0)]
+    assert has_ladder(path)
+
+
+@pytest.mark.parametrize(("quality", "hundredths"), [(3, 300), (0, 1)])
+def test_a_file_without_a_ladder_serves_its_quality_at_an_unknown_rate(tmp_path, rng, quality, hundredths):
+    path = save(tmp_path, rng, quality=quality)
+    [(number, bpp)] = read_ladder(path)
+    assert number == hundredths
+    assert np.isnan(bpp)
+    assert not has_ladder(path)
+
+
+def test_the_ladder_of_no_weight_file_raises_wrong_weights(tmp_path, rng):
+    with pytest.raises(WrongWeights, match=r"missing\.safetensors.*No such file"):
+        read_ladder(tmp_path / "missing.safetensors")
+    path = tmp_path / "x.safetensors"
+    for content in (b"", b"\xff" * 100, safetensors.numpy.save({"w": np.ones(3, np.float32)}, None)):
+        path.write_bytes(content)
+        with pytest.raises(WrongWeights, match=r"x\.safetensors is not a jaxcodec weight file"):
+            read_ladder(path)
+    for tables in (
+        {"ladder_qualities": np.array([1, 2], np.int32)},
+        ladder_tables([1, 2], [0.5]),
+        ladder_tables([[1, 2]], [0.5]),
+    ):
+        with pytest.raises(WrongWeights, match="not a jaxcodec weight file"):
+            read_ladder(save(tmp_path, rng, tables=tables))

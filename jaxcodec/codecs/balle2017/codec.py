@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import jax.numpy as jnp
 
 from jaxcodec.codecs.balle2017.model import STRIDE, Analysis, Synthesis, TransformConfig
 from jaxcodec.codecs.transform import Network, TransformCoder, TransformOptions
-from jaxcodec.errors import BadOption, WrongWeights
+from jaxcodec.errors import BadOption
 from jaxcodec.ops.extent import Extent
 from jaxcodec.zoo import manifest
+from jaxcodec.zoo.choose import Given, weight_files
 from jaxcodec.zoo.weights import Weights, load_weights
 
 
@@ -81,37 +82,26 @@ class TransformCodec(TransformCoder):
         )
 
 
-def _load(name: str, weights: str | Path | Sequence[str | Path] | None) -> TransformCodec:
-    if weights is None:
-        paths = {entry.quality: entry.file for entry in manifest.current(name)}
-        if not paths:
-            raise WrongWeights(
-                f"no weights of {name} are installed; train some with experiments/balle2017.py, "
-                "export them with scripts/export_weights.py and give them with --weights FILE"
-            )
-        return TransformCodec(name, paths)
-    given = [weights] if isinstance(weights, str | Path) else list(weights)
-    if not given:
-        raise BadOption("the list of weights is empty; give a file, or leave them out")
-    paths = {}
-    for path in map(Path, given):
-        read = load_weights(path)
-        if read.codec != name:
-            raise WrongWeights(f"{path} holds weights of {read.codec}, not of {name}")
-        if read.quality in paths:
+def _load(name: str, weights: Given) -> TransformCodec:
+    files = weight_files(name, weights, experiment="balle2017")
+    if weights is None:  # the manifest knows their qualities, so that none has to be read yet
+        return TransformCodec(name, {entry.quality: entry.file for entry in manifest.current(name)})
+    paths: dict[int, Path] = {}
+    for path in files:
+        quality = load_weights(path).quality
+        if quality in paths:
             raise BadOption(
-                f"{paths[read.quality]} and {path} are both for quality {read.quality}; "
-                "give one weight file per quality"
+                f"{paths[quality]} and {path} are both for quality {quality}; give one weight file per quality"
             )
-        paths[read.quality] = path
+        paths[quality] = path
     return TransformCodec(name, paths)
 
 
-def load_balle2017(weights: str | Path | Sequence[str | Path] | None = None) -> TransformCodec:
+def load_balle2017(weights: Given = None) -> TransformCodec:
     """The codec of the 2017 paper, from the zoo or from weight files of one's own."""
     return _load("balle2017", weights)
 
 
-def load_bmshj2018(weights: str | Path | Sequence[str | Path] | None = None) -> TransformCodec:
+def load_bmshj2018(weights: Given = None) -> TransformCodec:
     """The four-stage factorized codec of Ballé et al. (ICLR 2018); no weights are shipped."""
     return _load("bmshj2018", weights)

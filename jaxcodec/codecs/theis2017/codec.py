@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,9 +17,8 @@ from jaxcodec.codecs.theis2017.model import (
     Synthesis,
 )
 from jaxcodec.codecs.transform import Network, TransformCoder
-from jaxcodec.errors import BadOption, WrongWeights
 from jaxcodec.ops.extent import Extent
-from jaxcodec.zoo import manifest
+from jaxcodec.zoo.choose import Given, weight_files
 from jaxcodec.zoo.weights import Weights
 
 
@@ -67,17 +64,6 @@ class AutoencoderCodec(TransformCoder):
         )
 
 
-def load_theis2017(weights: str | Path | Sequence[str | Path] | None = None) -> AutoencoderCodec:
+def load_theis2017(weights: Given = None) -> AutoencoderCodec:
     """The codec of the zoo's weights, or of one's own: a file, or several for different rates."""
-    if weights is None:
-        paths = [entry.file for entry in manifest.current("theis2017")]
-        if not paths:
-            raise WrongWeights(
-                "no weights of theis2017 are installed; train some with experiments/theis2017.py, "
-                "export them with scripts/export_weights.py and give them with --weights FILE"
-            )
-    else:
-        paths = [Path(weights)] if isinstance(weights, str | Path) else [Path(path) for path in weights]
-        if not paths:
-            raise BadOption("the list of weights is empty; give a file, or leave them out")
-    return AutoencoderCodec("theis2017", paths)
+    return AutoencoderCodec("theis2017", weight_files("theis2017", weights))

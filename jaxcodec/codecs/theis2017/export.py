@@ -41,13 +41,18 @@ def export(
     folder
         Gets `theis2017-<hash8>.safetensors`.
     config, params
-        The network and its float32 parameters. The mixtures stay out: coding uses histograms.
+        The network and its float32 parameters. Coding needs neither scales nor mixtures, which are in the ladder
+        and its histograms; they are kept for training that goes on from the file. Latents that incremental
+        training did not enable are zero, as it left them.
     crops
         uint8 `[h, w, 3]` of training photos, some hundred, from which the tables are made.
     ladder
         Spacing and classes.
     """
-    rounded = round_params({part: params[part] for part in ("analysis", "synthesis")})
+    parts = {part: params[part] for part in ("analysis", "synthesis", "prior", "log_scales")}
+    if "enabled" in params:
+        parts["analysis"] = _masked(params["analysis"], float(params["enabled"]))
+    rounded = round_params(parts)
     weights = Weights("theis2017", 0, config.to_dict(), rounded, {}, b"", Path())
     coder = AutoencoderCodec("theis2017", [])
     latents = coder.analyse(coder.build(weights), crops)
@@ -70,3 +75,9 @@ def export(
         tables=made.to_arrays(),
     )
     return path, [int(quality) / 100 for quality in made.qualities]
+
+
+def _masked(analysis: Mapping[str, Any], enabled: float) -> dict[str, Any]:
+    last = analysis["convolution_2"]
+    mask = np.arange(len(last["bias"])) < enabled
+    return {**analysis, "convolution_2": {name: value * mask for name, value in last.items()}}

@@ -63,7 +63,7 @@ class AutoencoderConfig:
     latent_channels
         C.
     blocks
-        Residual blocks on each side.
+        Residual blocks on each side, at most 3: `HALO` is theirs.
     scales
         Components of each channel's Gaussian scale mixture.
     lambdas
@@ -81,8 +81,8 @@ class AutoencoderConfig:
         object.__setattr__(self, "lambdas", tuple(float(weight) for weight in self.lambdas))
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels must be even and at least 2, got {self.channels}")
-        if min(self.latent_channels, self.scales) < 1 or self.blocks < 0:
-            raise ValueError("latent_channels and scales must be at least 1, blocks at least 0")
+        if min(self.latent_channels, self.scales) < 1 or not 0 <= self.blocks <= 3:
+            raise ValueError("latent_channels and scales must be at least 1, blocks 0 to 3")
         if not self.lambdas or list(self.lambdas) != sorted(set(self.lambdas)) or self.lambdas[0] <= 0:
             raise ValueError(f"lambdas must be positive and ascending, got {self.lambdas}")
 
@@ -101,6 +101,10 @@ class AutoencoderConfig:
 
 def _leaky_relu(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, LEAK)
+
+
+def _pixel_mean() -> jax.Array:
+    return jnp.asarray(PIXEL_MEAN, jnp.float32)[None, None, None]
 
 
 class ResidualBlock(nn.Module):
@@ -140,7 +144,7 @@ class Analysis(nn.Module):
         w = self.config.channels
         # The layer at a quarter begins a position before the picture and ends two after it.
         margin = (1, 2)
-        h = (x - jnp.asarray(PIXEL_MEAN, jnp.float32)) / PIXEL_DEVIATION
+        h = (x - _pixel_mean()) / PIXEL_DEVIATION
         for i, features in enumerate((w // 2, w)):
             name = f"convolution_{i}"
             convolution = Convolution(features, 5, 2, padding="valid", dtype=self.dtype, name=name)
@@ -173,7 +177,7 @@ class Synthesis(nn.Module):
         h = zero_outside(h, extent, stride=2)
         # The last layer stays float32 whatever the rest computes in.
         h = SubPixelConvolution(3, 3, 2, name="upsampling_2")(h.astype(jnp.float32))
-        return h * PIXEL_DEVIATION + jnp.asarray(PIXEL_MEAN, jnp.float32)
+        return h * PIXEL_DEVIATION + _pixel_mean()
 
 
 def mirror(x: jax.Array) -> jax.Array:
@@ -226,15 +230,16 @@ class Autoencoder(nn.Module):
         bits : `[B, H/8, W/8, C]`, a bound of the rate, see `gaussian_scale_mixture`
         """
         scale = jnp.exp(self.log_scales[rate])[:, None, None]
+        enabled = None if mask is None else mask[None, None, None]
         y = self.analysis(mirror(x))
-        if mask is not None:
-            y = y * mask
+        if enabled is not None:
+            y = y * enabled
         z = quantise(y * scale)
-        if mask is not None:
-            z = z * mask
+        if enabled is not None:
+            z = z * enabled
         bits = self.prior(relax(z), rate)
-        if mask is not None:
-            bits = bits * mask
+        if enabled is not None:
+            bits = bits * enabled
         return self.synthesis(z / scale), bits
 
     def analyse(self, x: jax.Array, extent: Extent | None = None) -> jax.Array:

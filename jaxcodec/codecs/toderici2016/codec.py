@@ -40,6 +40,7 @@ from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack
 from jaxcodec.errors import BadImage, BadOption, CorruptFile, TooLarge, UnknownCodec, WrongWeights
 from jaxcodec.ops.binarise import sign_binarise
 from jaxcodec.zoo import manifest
+from jaxcodec.zoo.choose import Given, single_weight_file
 from jaxcodec.zoo.weights import Weights, load_weights
 
 NAME = "toderici2016"
@@ -459,20 +460,6 @@ def _unpack_bits(data: bytes, rows: int, columns: int) -> np.ndarray:
     return bits[: rows * columns].reshape(rows, columns)
 
 
-def load_toderici2016(weights: str | Path | Sequence[str | Path] | None = None) -> ThumbnailCodec:
+def load_toderici2016(weights: Given = None) -> ThumbnailCodec:
     """The thumbnail codec, from the zoo or from a weight file of one's own."""
-    if weights is None:
-        installed = manifest.current(NAME)
-        if not installed:
-            raise WrongWeights(
-                f"no weights of {NAME} are installed; train some with experiments/toderici2016.py, "
-                "export them with scripts/export_weights.py and give them with --weights FILE"
-            )
-        return ThumbnailCodec(installed[0].file)
-    given = [weights] if isinstance(weights, str | Path) else list(weights)
-    if len(given) != 1:
-        raise BadOption(f"{NAME} has one network for all qualities; give one weight file, not {len(given)}")
-    read = load_weights(given[0])
-    if read.codec != NAME:
-        raise WrongWeights(f"{given[0]} holds weights of {read.codec}, not of {NAME}")
-    return ThumbnailCodec(Path(given[0]))
+    return ThumbnailCodec(single_weight_file(NAME, weights))

@@ -30,6 +30,7 @@ from jaxcodec.errors import BadOption, CorruptFile, TooLarge, WrongWeights
 from jaxcodec.ops.binarise import sign_binarise
 from jaxcodec.ops.extent import Extent
 from jaxcodec.zoo import manifest
+from jaxcodec.zoo.choose import Given, single_weight_file
 from jaxcodec.zoo.weights import Weights, load_weights
 
 NAME = "toderici2017"
@@ -356,20 +357,6 @@ def _padded(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.pad(bits, ((0, h - bits.shape[0]), (0, w - bits.shape[1]), (0, 0)))
 
 
-def load_toderici2017(weights: str | Path | Sequence[str | Path] | None = None) -> RecurrentCodec:
+def load_toderici2017(weights: Given = None) -> RecurrentCodec:
     """The full-resolution recurrent codec, from the zoo or from a weight file of one's own."""
-    if weights is None:
-        installed = manifest.current(NAME)
-        if not installed:
-            raise WrongWeights(
-                f"no weights of {NAME} are installed; train some with experiments/toderici2017.py, "
-                "export them with scripts/export_weights.py and give them with --weights FILE"
-            )
-        return RecurrentCodec(installed[0].file)
-    given = [weights] if isinstance(weights, str | Path) else list(weights)
-    if len(given) != 1:
-        raise BadOption(f"{NAME} has one network for all qualities; give one weight file, not {len(given)}")
-    read = load_weights(given[0])
-    if read.codec != NAME:
-        raise WrongWeights(f"{given[0]} holds weights of {read.codec}, not of {NAME}")
-    return RecurrentCodec(Path(given[0]))
+    return RecurrentCodec(single_weight_file(NAME, weights))
