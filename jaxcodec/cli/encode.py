@@ -110,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     if name is None:
         name = load_weights(arguments.weights).codec if arguments.weights else best_general_codec()
     codec = load(name, weights=arguments.weights)
+    if arguments.mask is not None or arguments.map is not None:
+        codec = _with_mask(codec, arguments)
     chosen = check_quality(arguments.quality, codec)
     jobs, refused = plan(
         arguments.inputs, arguments.output, extension=codec.extension, list_folder=list_images

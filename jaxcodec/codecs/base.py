@@ -28,7 +28,7 @@ class Codec(Protocol):
         The name it was loaded by.
     qualities
         Every accepted `quality`, ascending; a larger one means more bits and less distortion. Whole numbers, or
-        hundredths too: then any number from the first to the last stands for the nearest of them.
+        hundredths too: then any number from the first to the last is accepted.
     default_quality
         Used where `quality` is None.
     ladder
@@ -222,7 +222,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
 
 
 def check_quality(quality: float | None, codec: Codec) -> float:
-    """Return the quality to use: one of the codec's, the nearest where it has hundredths, its default for None.
+    """Return the quality to use: one of the codec's, any in between where it has hundredths, its default for None.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def check_quality(quality: float | None, codec: Codec) -> float:
         return offered[offered.index(quality)]
     fractional = any(accepted != int(accepted) for accepted in offered)
     if fractional and offered[0] <= quality <= offered[-1]:
-        return min(offered, key=lambda accepted: (abs(accepted - quality), accepted))
+        return float(quality)
     span = f"{offered[0]}..{offered[-1]}" if offered else "none (no weights installed)"
     whole = "" if fractional or float(quality).is_integer() else " in whole numbers"
     raise BadOption(f"{codec.name} has no quality {quality}; it offers {span}{whole}")

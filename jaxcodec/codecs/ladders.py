@@ -70,7 +70,6 @@ def make_ladder(
     config
         Spacing and tables.
     """
-
     stacked = _stacked(latents)
 
     def fit(positions: Sequence[float], qualities: np.ndarray) -> Ladder:

@@ -230,12 +230,16 @@ def _guided_search(codec: Codec, trials: _Trials, bpp: float) -> bool:
             below = guess
             if rate >= _NEAR_ENOUGH * bpp:
                 return True
-    # Neighbouring qualities may be of different networks: those further up may fit better.
-    for position in (above + 1, above + 2):
-        best = max((trials.bpp(q) for q in trials.qualities() if trials.bpp(q) <= bpp), default=0.0)
-        room = trials.encodings < MAX_GUIDED_ENCODINGS and position < len(qualities)
-        if best < _NEAR_ENOUGH * bpp and room:
-            trials.bpp(qualities[position])
+    # What is left is between two neighbours, and any number there is a quality too.
+    low, high = (qualities[i] if 0 <= i < len(qualities) else None for i in (below, above))
+    while low is not None and high is not None and trials.encodings < MAX_GUIDED_ENCODINGS:
+        middle = 0.5 * (low + high)
+        if trials.bpp(middle) > bpp:
+            high = middle
+        elif trials.bpp(middle) >= _NEAR_ENOUGH * bpp:
+            break
+        else:
+            low = middle
     return True
 
 

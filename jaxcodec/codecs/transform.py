@@ -2,7 +2,8 @@
 
 What balle2017, bmshj2018 and theis2017 have in common. A weight file serves one quality, or a ladder of them
 (`jaxcodec.coding.ladder`): then the latents are quantised with the steps of a rung, and coded with its tables.
-Qualities are whole numbers, and hundredths on a ladder. Where several networks serve the same quality, each
+Qualities are whole numbers, and any between the ends of a ladder: those between two rungs use the upper one, and give
+up more latents. Where several networks serve the same quality, each
 picture takes the one that distorts it least (the ensemble of Theis et al. 2017, section 3.3); the hash of the
 weights in the file tells which.
 """
@@ -10,6 +11,7 @@ weights in the file tells which.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +37,9 @@ _LEAST_WINDOW = 96
 
 _CODER_SLACK = 8
 """Bytes that a range coder may save at the end of its stream."""
+
+_WEIGHT_PER_RATE = 7.5
+"""The rate changes about as this root of distortion's weight, on photos: what is between rungs needs that power."""
 
 Windows = Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array]
 """`(windows [B, h, w, C], origin int32 [B, 2], size int32 [B, 2]) -> [B, h', w', C']`, as in `tiling.run`."""
@@ -157,12 +162,12 @@ class TransformCoder(ABC):
 
     @property
     def ladder(self) -> tuple[float, ...]:
-        """The whole qualities, or halves where there are few of those."""
-        for step in (100, 50):
+        """The whole qualities, or halves too where there are few of those, or all."""
+        for step, enough in ((100, 5), (50, 1)):
             chosen = [hundredths for hundredths in self._points if hundredths % step == 0]
-            if len(chosen) >= 5 or step == 50 or len(self._points) == len(chosen):
+            if len(chosen) >= enough:
                 return tuple(quality_number(hundredths) for hundredths in chosen)
-        raise AssertionError("the last step is always taken")
+        return self.qualities
 
     @property
     def default_quality(self) -> float:
@@ -251,15 +256,25 @@ class TransformCoder(ABC):
         options: TransformOptions | None = None,
     ) -> list[np.ndarray]:
         """What is coded of pictures, int32 `[ceil(H/s), ceil(W/s), M]` each, by the first network of a quality."""
-        hundredths = _hundredths(check_quality(quality, self))
+        hundredths, thrift = self._place(check_quality(quality, self))
         model = self._model(self._points[hundredths][0][0])
         rung = model.rung(hundredths)
         analysed = self._analyse(model.network, images, self._checked(options))
-        return [model.ladder.quantise(latents, rung) for latents in analysed]
+        return [model.ladder.quantise(latents, rung, thrift=thrift) for latents in analysed]
 
     def decode_latents(self, data: bytes) -> np.ndarray:
         """The latents in a file, int32 `[ceil(H/s), ceil(W/s), M]`: the same on every device."""
         return self._unpack(data)[3]
+
+    def _place(self, quality: float) -> tuple[int, float]:
+        """The rung that codes a quality, in hundredths, and by what distortion is weighed there."""
+        rungs = list(self._points)
+        at = bisect_left(rungs, 100.0 * quality - 1e-6)
+        if at == 0 or abs(rungs[at] - 100.0 * quality) < 1e-6:
+            return rungs[at], 1.0
+        share = (rungs[at] - 100.0 * quality) / (rungs[at] - rungs[at - 1])
+        below, above = (self.expected_bpp(rungs[i] / 100.0) for i in (at - 1, at))
+        return rungs[at], min(1.0, below / above) ** (_WEIGHT_PER_RATE * share)
 
     def _encode(
         self,
@@ -268,14 +283,15 @@ class TransformCoder(ABC):
         options: TransformOptions,
         analysed: dict[Path, list[np.ndarray]],
     ) -> list[bytes]:
-        hundredths = _hundredths(quality)
+        hundredths, thrift = self._place(quality)
         candidates = []
         for path, _ in self._points[hundredths]:
             model = self._model(path)
             if path not in analysed:
                 analysed[path] = self._analyse(model.network, images, options)
             rung = model.rung(hundredths)
-            candidates.append((model, [model.ladder.quantise(latents, rung) for latents in analysed[path]]))
+            symbols = [model.ladder.quantise(latents, rung, thrift=thrift) for latents in analysed[path]]
+            candidates.append((model, symbols))
         chosen = (
             [0] * len(images)
             if len(candidates) == 1

@@ -146,9 +146,12 @@ class Ladder:
         steps, qualities, bpp, weights = (arrays[name] for name in names)
         return cls(steps, qualities, bpp, weights, _StoredTables(arrays))
 
-    def quantise(self, latents: np.ndarray, rung: int) -> np.ndarray:
-        """The symbols of float32 `[h, w, C]` latents at a rung, int32, as its tables and weight would have them."""
-        return _quantise(latents, self.steps[rung], self.tables[rung], float(self.weights[rung]))
+    def quantise(self, latents: np.ndarray, rung: int, *, thrift: float = 1.0) -> np.ndarray:
+        """The symbols of float32 `[h, w, C]` latents at a rung, int32, as its tables and weight would have them.
+
+        `thrift` multiplies the weight: below 1 the file gets smaller, and the picture worse.
+        """
+        return _quantise(latents, self.steps[rung], self.tables[rung], thrift * float(self.weights[rung]))
 
     def dequantise(self, symbols: np.ndarray, rung: int) -> np.ndarray:
         """What a decoder takes int32 `[h, w, C]` symbols of a rung for: float32 latents, symbols times steps."""

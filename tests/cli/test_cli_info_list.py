@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from jaxcodec.codecs.registry import available
+from jaxcodec.codecs.registry import available, load
 from jaxcodec.coding.container import Header, pack
 
 
@@ -44,6 +45,21 @@ def test_info_as_text_has_a_line_per_field(coded, jaxcodec):
     assert code == 0
     assert len(out.splitlines()) == len(fields)
     assert "weights installed  no\n" in out
+
+
+def test_info_tells_how_far_a_file_is_from_a_rate(save, jaxcodec):
+    picture = save("a.jpg")
+    bpp = json.loads(jaxcodec("info", picture, "--json")[1])["bpp"]
+    for target, gap in ((2 * bpp, "50.0 % below"), (bpp / 1.25, "25.0 % above")):
+        fields = json.loads(jaxcodec("info", picture, "--json", "--bpp", target)[1])
+        assert fields["gap"] == f"{gap} {target:g}"
+
+
+def test_info_of_a_ladder_shows_the_quality_that_was_asked_for(tmp_path, jaxcodec):
+    codec, picture = load("balle2017"), np.zeros((16, 16, 3), np.uint8)
+    quality = next(quality for quality in codec.qualities if quality != int(quality))
+    (tmp_path / "a.jxc").write_bytes(codec.encode(picture, quality=quality))
+    assert json.loads(jaxcodec("info", tmp_path / "a.jxc", "--json")[1])["quality"] == quality
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,8 @@ def test_a_rate_target_is_met_and_the_line_tells_how(codec, photo, save, jaxcode
     assert target.read_bytes() == found.data
     assert found.bpp <= 0.75
     assert out == (
-        f"{picture} -> {target}  {len(found.data)} bytes  {found.bpp:.3f} bpp  {found.psnr:.2f} dB  "
+        f"{picture} -> {target}  {len(found.data)} bytes  {found.bpp:.3f} bpp  "
+        f"{100 * (1 - found.bpp / 0.75):.1f} % below 0.75  {found.psnr:.2f} dB  "
         f"quality {found.quality}  {found.encodings} encodings\n"
     )
 

@@ -12,7 +12,12 @@ from jaxcodec.codecs.base import (
     first_iterations,
     unpack_iterations,
 )
-from jaxcodec.codecs.rate_control import MAX_ENCODINGS, encode_to_bpp, encode_to_psnr
+from jaxcodec.codecs.rate_control import (
+    MAX_ENCODINGS,
+    MAX_GUIDED_ENCODINGS,
+    encode_to_bpp,
+    encode_to_psnr,
+)
 from jaxcodec.codecs.registry import decode, load
 from jaxcodec.coding.container import pack, unpack
 from jaxcodec.errors import BadImage, BadOption, CorruptFile, JaxcodecError, TruncatedFile
@@ -275,3 +280,24 @@ def test_a_cut_file_that_is_not_progressive_is_refused_whatever_is_allowed():
     for codec in (load("jpeg"), fixture_codec("bls2017")):
         with pytest.raises(JaxcodecError):
             decode(codec.encode(PICTURE)[:-9], allow_truncated=True)
+
+
+def test_a_ladder_comes_within_three_per_cent_below_a_rate_in_six_encodings():
+    codec = fixture_codec("theis2017")
+    picture = photo(192, 256, name="kodim21.png", top=150, left=200)
+    reach = [8 * len(codec.encode(picture, quality=q)) / picture[..., 0].size for q in codec.qualities[::-1]]
+    for target in np.geomspace(1.05 * reach[-1], 0.95 * reach[0], 7):
+        found = encode_to_bpp(codec, picture, target)
+        assert 0.97 * target <= found.bpp <= target
+        assert found.encodings <= MAX_GUIDED_ENCODINGS
+        assert found.data == codec.encode(picture, quality=found.quality)
+        assert found == encode_to_bpp(codec, picture, target)
+
+
+def test_a_rate_that_a_ladder_cannot_reach_is_refused_or_its_smallest_file():
+    codec = fixture_codec("theis2017")
+    smallest = codec.encode(PICTURE, quality=codec.qualities[0])
+    with pytest.raises(BadOption, match=r"cannot be reached"):
+        encode_to_bpp(codec, PICTURE, 0.001)
+    assert encode_to_bpp(codec, PICTURE, 0.001, closest=True).data == smallest
+    assert encode_to_bpp(codec, PICTURE, 1000).data == codec.encode(PICTURE, quality=codec.qualities[-1])
