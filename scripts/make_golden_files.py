@@ -1,10 +1,11 @@
-r"""Train the tiny fixture networks of the tests and write golden `.jxc` files with them.
+r"""Make the tiny fixture networks of the tests and write golden `.jxc` files with them.
 
     python scripts/make_golden_files.py
 
-fills tests/golden/weights (networks of 8 channels, trained for a minute on synthetic textures),
-tests/golden/files (`.jxc` files, and the pictures they decode to) and tests/golden/files.json. Files of an
-earlier version have to decode for ever, so whatever exists is kept: the script only adds what is missing.
+fills tests/golden/weights (networks of 8 channels, trained for a minute on synthetic textures; that of theis2017 as
+it starts from principal components, with a ladder of qualities), tests/golden/files (`.jxc` files, and the pictures
+they decode to) and tests/golden/files.json. Files of an earlier version have to decode for ever, so whatever exists
+is kept: the script only adds what is missing.
 `--overwrite` begins anew, which is right only before anything has been released.
 """
 
@@ -21,18 +22,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from PIL import Image
 
 from experiments.balle2017 import RateDistortion
-from jaxcodec.codecs.balle2017.codec import TransformCodec
 from jaxcodec.codecs.balle2017.export import export
 from jaxcodec.codecs.balle2017.model import TransformConfig
 from jaxcodec.codecs.fmm import FMMOptions, load_fmm
+from jaxcodec.codecs.ladders import LadderConfig
+from jaxcodec.codecs.registry import load
+from jaxcodec.codecs.theis2017.export import export as export_theis2017
+from jaxcodec.codecs.theis2017.initialise import from_principal_components
+from jaxcodec.codecs.theis2017.model import Autoencoder, AutoencoderConfig
+from jaxcodec.codecs.transform import TransformCoder
+from jaxcodec.coding.classes import ClassTables, encode_by_class
 from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import Header, pack
-from jaxcodec.coding.latents import encode_latents
+from jaxcodec.coding.ladder import Ladder
 from jaxcodec.coding.range_coder import get_coder
 from jaxcodec.coding.tables import CodingTables
 from jaxcodec.data.crops import random_crops, store_photos
@@ -79,6 +87,9 @@ NETWORKS = (
     Network("bmshj2018", "bmshj2018", 1, TransformConfig("bmshj2018", 6, 8, "deep_factorized"), 0.02),
 )
 
+THEIS2017 = AutoencoderConfig(channels=12, latent_channels=8, blocks=1, scales=3, lambdas=(0.0003, 0.01))
+"""The fixture network with a ladder, under its codec's name."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -96,8 +107,11 @@ class Case:
         Top, left, height and width.
     grey
         Whether the picture is grey.
+    quality
+        For a network with a ladder; its default where None.
     change
-        Applied to the latents before they are coded, given the coding tables.
+        Applied to the latents before they are coded, given the first and the last symbol in any table of each
+        channel.
     with_picture
         Whether the decoded picture is part of the promise.
     """
@@ -107,24 +121,23 @@ class Case:
     source: str
     crop: tuple[int, int, int, int]
     grey: bool = False
-    change: Callable[[np.ndarray, CodingTables], np.ndarray] | None = None
+    quality: float | None = None
+    change: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
     with_picture: bool = True
 
 
-def just_outside(symbols: np.ndarray, tables: CodingTables) -> np.ndarray:
+def just_outside(symbols: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Put symbols 1 to 12 below and above their tables: escapes that a hard picture could cause."""
+    channel = np.arange(symbols.shape[2])
     symbols = symbols.copy()
-    for channel in range(tables.channels):
-        first = int(tables.offsets[channel])
-        last = first + int(tables.sizes[channel]) - 1
-        symbols[0, 0, channel] = last + 1 + channel
-        symbols[-1, -1, channel] = first - 1 - channel // 2
+    symbols[0, 0] = last + 1 + channel
+    symbols[-1, -1] = first - 1 - channel // 2
     return symbols
 
 
-def far_outside(symbols: np.ndarray, tables: CodingTables) -> np.ndarray:
+def far_outside(symbols: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Put symbols at powers of two up to the ends of int32: no picture causes them, the format holds them."""
-    del tables
+    del first, last
     symbols = symbols.copy()
     flat = symbols.reshape(-1)
     values = [sign * 2**k for k in range(31) for sign in (1, -1)] + [2**31 - 1, -(2**31)]
@@ -152,6 +165,12 @@ CASES = (
     ),
     Case("bls2017_two_windows", "bls2017", "kodim13.png", (250, 100, 40, 300)),
     Case("bmshj2018_two_windows", "bmshj2018", "kodim13.png", (100, 100, 275, 30)),
+    Case("theis2017_photo", "theis2017", "kodim23.png", (120, 250, 48, 64)),
+    Case("theis2017_7x5", "theis2017", "kodim05.png", (200, 300, 5, 7), quality=100.0),
+    Case("theis2017_1x1", "theis2017", "kodim03.png", (100, 100, 1, 1)),
+    Case("theis2017_grey", "theis2017", "kodim15.png", (100, 300, 37, 50), grey=True, quality=0.0),
+    Case("theis2017_escapes", "theis2017", "kodim08.png", (200, 200, 48, 64), change=just_outside),
+    Case("theis2017_two_windows", "theis2017", "kodim13.png", (250, 100, 40, 300), quality=100.0),
 )
 
 
@@ -201,6 +220,18 @@ def textured_picture(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(128 + 45 * picture, 0, 255).astype(np.uint8)
 
 
+def make_theis2017(folder: Path) -> Path:
+    """Export the network that training of theis2017 begins with."""
+    rng = np.random.default_rng(2017)
+    crops = np.stack([textured_picture(rng, 256) for _ in range(8)]).reshape(8, 2, 128, 2, 128, 3)
+    crops = crops.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 128, 128, 3)
+    x, rate = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)
+    init = Autoencoder(THEIS2017).init(jax.random.key(2017), x, rate, quantise=jnp.round, relax=jnp.round)
+    params = from_principal_components(init["params"], crops, THEIS2017)
+    ladder = LadderConfig(classes=3, block=2, spacing=10)
+    return export_theis2017(folder, config=THEIS2017, params=params, crops=list(crops), ladder=ladder)[0]
+
+
 def make_weights(network: Network, folder: Path, steps: int) -> Path:
     """Train a network on the CPU with the library's own loop, and export it."""
     rng = np.random.default_rng(2017)
@@ -225,13 +256,18 @@ def source_picture(case: Case | CaseWithoutWeights) -> np.ndarray:
         return np.asarray(box)
 
 
-def make_file(case: Case, codec: TransformCodec, weights: Weights) -> bytes:
+def make_file(case: Case, codec: TransformCoder, weights: Weights) -> bytes:
     """Return the `.jxc` file of a case."""
     image = source_picture(case)
+    # The nearest that the network serves.
+    wanted = codec.default_quality if case.quality is None else case.quality
+    quality = min(max(wanted, codec.qualities[0]), codec.qualities[-1])
     if case.change is None:
-        return codec.encode(image, quality=weights.quality)
-    tables = CodingTables.from_arrays(weights.tables)
-    symbols = case.change(codec.latents([image], quality=weights.quality)[0], tables)
+        return codec.encode(image, quality=quality)
+    number, tables = _number_and_tables(weights, quality)
+    offsets = np.stack([each.offsets for each in tables.classes])
+    lasts = offsets + np.stack([each.sizes for each in tables.classes]) - 1
+    symbols = codec.latents([image], quality=quality)[0]
     header = Header(
         codec_id=codec_id(weights.codec),
         coder_id=get_coder().coder_id,
@@ -240,12 +276,23 @@ def make_file(case: Case, codec: TransformCodec, weights: Weights) -> bytes:
         height=image.shape[0],
         channels=1 if image.ndim == 2 else 3,
         bit_depth=8,
-        quality=weights.quality,
+        quality=number,
     )
-    return pack(header, [encode_latents(symbols, tables, get_coder())])
+    changed = case.change(symbols, offsets.min(axis=0), lasts.max(axis=0))
+    return pack(header, [encode_by_class(changed, tables, get_coder())])
 
 
-def record(case: Case, data: bytes, codec: TransformCodec, weights: Weights, folder: Path) -> dict[str, Any]:
+def _number_and_tables(weights: Weights, quality: float) -> tuple[int, ClassTables]:
+    """What the header has for a quality, and what the latents are coded with."""
+    if "ladder_steps" not in weights.tables:
+        plain = CodingTables.from_arrays(weights.tables)
+        return weights.quality, ClassTables((plain,), 1, np.empty((0, 1), np.uint32))
+    ladder = Ladder.from_arrays(weights.tables)
+    number = round(100 * quality)
+    return number, ladder.tables[ladder.qualities.tolist().index(number)]
+
+
+def record(case: Case, data: bytes, codec: TransformCoder, weights: Weights, folder: Path) -> dict[str, Any]:
     """Write a golden file, with its decoded picture, and return its row of files.json."""
     symbols = codec.decode_latents(data)
     image = codec.decode(data)
@@ -296,11 +343,13 @@ def main(argv: Sequence[str]) -> None:
         if network.name not in golden["weights"]:
             path = make_weights(network, GOLDEN / "weights", _TRAIN_STEPS.value)
             golden["weights"][network.name] = path.name
+    if "theis2017" not in golden["weights"]:
+        golden["weights"]["theis2017"] = make_theis2017(GOLDEN / "weights").name
     for case in CASES:
         if case.name in golden["files"]:
             continue
         weights = load_weights(GOLDEN / "weights" / golden["weights"][case.network])
-        codec = TransformCodec(weights.codec, {weights.quality: weights.path})
+        codec: Any = load(weights.codec, weights=weights.path)
         row = record(case, make_file(case, codec, weights), codec, weights, folder)
         golden["files"][case.name] = row
         print(f"{case.name}: {(folder / case.name).with_suffix('.jxc').stat().st_size} bytes")

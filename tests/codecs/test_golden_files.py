@@ -8,12 +8,12 @@ from PIL import Image
 
 import jaxcodec
 from jaxcodec.coding.container import read_header
-from jaxcodec.coding.tables import CodingTables
 from tests.codecs.golden_codecs import (
     GOLDEN,
     INDEX,
     NETWORKS,
     fixture_codec,
+    fixture_rung,
     fixture_weights,
     golden_file,
     levels_apart,
@@ -67,27 +67,30 @@ def test_the_golden_files_cover_what_can_go_wrong():
     assert (1, 1) in sizes
     assert any(max(size) > 256 for size in sizes)
     assert any(row["channels"] == 1 for row in FILES.values())
-    assert {row["codec"] for row in FILES.values()} == {"balle2017", "bmshj2018"}
+    assert {row["codec"] for row in FILES.values()} == {"balle2017", "bmshj2018", "theis2017"}
     escaped = {}
     for name in FILES:
         network = network_of(name)
         symbols = fixture_codec(network).decode_latents(golden_file(name))
-        escaped[name] = len(CodingTables.from_arrays(fixture_weights(network).tables).to_indices(symbols)[1])
+        quality = read_header(golden_file(name)).quality / 100 if network == "theis2017" else None
+        classes = fixture_rung(network, quality).tables.classes
+        # Outside of the tables of every class: an escape, whichever class its block has.
+        escaped[name] = min(len(tables.to_indices(symbols)[1]) for tables in classes)
         if symbols.size > 8:
             assert np.count_nonzero(symbols) > symbols.size / 4
-    assert sum(count >= 16 for count in escaped.values()) >= 3
+    assert sum(count >= 16 for count in escaped.values()) >= 4
     assert sum(count == 0 for count in escaped.values()) >= 3
 
 
 def test_the_fixture_weights_are_small_and_named_by_their_hash():
     paths = [weights_path(network) for network in NETWORKS]
-    assert sum(path.stat().st_size for path in paths) <= 100_000
+    assert sum(path.stat().st_size for path in paths) <= 150_000
     for path, network in zip(paths, NETWORKS, strict=True):
         assert path.stem.endswith("-" + fixture_weights(network).hash.hex())
         assert path.stem.endswith("-" + hashlib.sha256(path.read_bytes()).hexdigest()[:8])
 
 
-@pytest.mark.parametrize("name", [name for name, row in FILES.items() if row["picture"] is not None][:6])
+@pytest.mark.parametrize("name", [name for name, row in FILES.items() if row["picture"] is not None])
 def test_the_header_says_what_the_index_does(name):
     row, header = FILES[name], read_header(golden_file(name))
     assert (header.width, header.height, header.channels) == (row["width"], row["height"], row["channels"])

@@ -47,7 +47,7 @@ def enable_on_plateau(
         del params
         return EnableState(jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), jnp.inf, jnp.float32))
 
-    def update(updates: Any, state: EnableState, params: Any = None, **extra: Any) -> tuple[Any, EnableState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         count, total = state.count + 1, state.total + extra["value"]
         due = count == window
         mean = total / window
