@@ -77,6 +77,8 @@ _PEER_MODES = _listed(
 _PROFILE = _text("profile", None, "Folder for traces of the first system at the largest batch size.")
 _OUTPUT = _text("output", None, "Also write the figures as JSON.")
 
+_PLACES = (FLAGS["compressai_python"], FLAGS["profile"], FLAGS["output"])
+
 FLOPS_PER_MAC = 6
 """Multiply and add; forward, and backward for the inputs and for the weights."""
 
@@ -318,7 +320,8 @@ def main(argv: Sequence[str]) -> None:
     peer_sizes = _sizes(_PEER_SIZES) if _PEER_SIZES.value else [max(batch_sizes)]
     report: dict[str, Any] = {
         "environment": environment() | ({"compressai": peer.environment} if peer else {}),
-        "settings": {flag: FLAGS[flag].value for flag in FLAGS}
+        # Where things lie on this machine is nobody's business.
+        "settings": {flag: FLAGS[flag].value for flag in FLAGS if FLAGS[flag] not in _PLACES}
         | {"steps_per_call": steps, "matmul_size": size, "matmul_precision": precision},
         "matmul_peak_flops": {d: matmul_peak(d, size) for d in _DTYPES.value},
         "rows": [],

@@ -81,10 +81,8 @@ def test_the_rate_rises_with_the_quality_and_the_error_falls(coder):
     image = photo(128, 160, name="kodim23.png", top=100, left=200)
     prepared = coder.prepare(image)
     files = [prepared(quality) for quality in coder.qualities]
-    for step in (1, 4):
-        sizes = [len(data) for data in files[::step]]
-        # Neighbours are 7 % apart.
-        assert all(after > before for before, after in itertools.pairwise(sizes)) or step == 1
+    # Neighbours are 7 % apart in rate; every third 23 %.
+    assert all(len(after) > len(before) for before, after in itertools.pairwise(files[::3]))
     assert len(files[-1]) > 2 * len(files[0])
     errors = [np.square(coder.decode(data).astype(float) - image).mean() for data in (files[0], files[-1])]
     assert errors[1] < errors[0]
@@ -141,7 +139,7 @@ def test_an_ensemble_codes_with_the_only_network_of_a_quality(coder, second):
 def test_one_rate_makes_a_ladder_of_one_quality(tmp_path, key):
     config = AutoencoderConfig(8, 6, 1, 3, (0.01,))
     crops = kodak_crops(64)
-    params = from_principal_components(random_params(config), crops, config)
+    params = from_principal_components(random_params(config, bias=0.0), crops, config)
     ladder = LadderConfig(classes=1, block=2, spacing=7)
     path, qualities = export(tmp_path, config=config, params=params, crops=list(crops), ladder=ladder)
     codec = load("theis2017", weights=path)
@@ -158,7 +156,7 @@ def test_one_rate_makes_a_ladder_of_one_quality(tmp_path, key):
 def test_channels_that_training_did_not_reach_are_coded_as_zeros(tmp_path, key):
     config = AutoencoderConfig(8, 6, 1, 3, (0.01,))
     crops = kodak_crops(64)
-    params = from_principal_components(random_params(config), crops, config)
+    params = from_principal_components(random_params(config, bias=0.0), crops, config)
     ladder = LadderConfig(classes=1, block=2, spacing=7)
     path, _ = export(
         tmp_path,
