@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 from jaxcodec.entropy.gaussian_scale_mixture import (
     LARGEST_DEVIATION,
@@ -63,7 +63,7 @@ def test_density_integrates_to_one(rng):
     # Finer where the narrowest component is.
     z = (np.sinh(np.linspace(-9, 9, 20001)) / 10).astype(np.float32)
     values = np.exp(np.asarray(ours(np.repeat(z[:, None], CHANNELS, axis=1), *parameters), float))
-    np.testing.assert_allclose(np.trapezoid(values, z.astype(float), axis=0), 1.0, atol=1e-4)
+    np.testing.assert_allclose(integrate.trapezoid(values, z.astype(float), axis=0), 1.0, atol=1e-4)
 
 
 def test_a_constant_on_all_log_weights_changes_nothing(rng):
