@@ -220,7 +220,13 @@ def _guided_search(codec: Codec, trials: _Trials, bpp: float) -> bool:
         return False
     below, above, factor = -1, len(qualities), 1.0
     while above - below > 1 and trials.encodings < MAX_GUIDED_ENCODINGS:
-        fitting = sum(rate * factor <= bpp for rate in expected)
+        wanted = bpp / factor
+        if below >= 0 and above < len(qualities):
+            # On a logarithmic scale, the picture's rates lie between the two as the expected ones do.
+            ends = [(math.log(trials.bpp(qualities[i])), math.log(expected[i])) for i in (below, above)]
+            share = (math.log(bpp) - ends[0][0]) / (ends[1][0] - ends[0][0])
+            wanted = math.exp(ends[0][1] + share * (ends[1][1] - ends[0][1]))
+        fitting = sum(rate <= wanted for rate in expected)
         guess = min(max(fitting - 1, below + 1), above - 1)
         rate = trials.bpp(qualities[guess])
         factor = rate / expected[guess]
