@@ -17,7 +17,8 @@ from jax import lax
 
 pytest.importorskip("jaxcodec.training", reason="training needs jaxcodec[train]", exc_type=ImportError)
 
-from experiments.benchmark_training import FLAGS, FLOPS_PER_MAC, main, origins, systems, top_kernels
+from experiments.benchmark_kernels import origins, top_kernels
+from experiments.benchmark_training import FLAGS, FLOPS_PER_MAC, main, systems
 
 ROOT = Path(__file__).parents[2]
 
