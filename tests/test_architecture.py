@@ -18,9 +18,10 @@ ARROWS = {
     "metrics": {"ops"},
     "data": set(),
     "training": {"ops", "metrics", "data"},
-    "pq": {"ops", "layers", "training", "pq.artefact"},
-    "pq.artefact": {"coding"},
-    "zoo": set(),
+    "pq": {"ops", "layers", "training", "pq.artefact", "pq.layouts"},
+    "pq.artefact": {"coding", "pq.layouts"},
+    "pq.layouts": set(),
+    "zoo": {"pq.artefact"},
     "codecs": {"ops", "layers", "entropy", "coding", "metrics", "pq.artefact", "zoo"},
     "evaluation": {"codecs", "metrics"},
     "cli": ...,
@@ -37,6 +38,7 @@ FORBIDDEN = {
     "ops": {"flax", "optax"},
     "coding": JAX,
     "pq.artefact": JAX,
+    "pq.layouts": JAX,
     "zoo": JAX,
     "errors": JAX | {"numpy"},
 }
@@ -51,8 +53,8 @@ def unit_of(parts):
     """`("jaxcodec", "pq", "artefact")` -> `"pq.artefact"`: the row of ARROWS that a module belongs to."""
     if len(parts) < 2:
         return "__init__"
-    if parts[1:3] == ("pq", "artefact"):
-        return "pq.artefact"
+    if parts[1:3] in (("pq", "artefact"), ("pq", "layouts")):
+        return ".".join(parts[1:3])
     return parts[1]
 
 

@@ -1,0 +1,121 @@
+"""Quantising a network layer by layer, each on what the layers before it, already quantised, let through.
+
+Stock et al. (ICLR 2020), section 3.3: errors of early layers are then weighed, and partly made good, by later ones.
+Only unlabelled inputs are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcodec.pq.activations import Apply, find_layers, gram_matrices
+from jaxcodec.pq.kmeans import clamp_centroids, weighted_kmeans
+from jaxcodec.pq.layouts import count_blocks, to_blocks
+from jaxcodec.pq.parameters import Codes, QuantisedParams, unquantised
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How finely a layer is quantised.
+
+    Attributes
+    ----------
+    block
+        d, weights to a block.
+    centroids
+        K wanted, a power of two; small layers get fewer (`jaxcodec.pq.kmeans.clamp_centroids`).
+    """
+
+    block: int
+    centroids: int = 256
+
+
+AfterLayer = Callable[[QuantisedParams, str], QuantisedParams]
+"""Called after each layer with all so far and the layer's name; returns them as they are to go on, say fine-tuned."""
+
+
+def quantise(
+    apply: Apply,
+    params: Mapping[str, Any],
+    batch: Any,
+    settings: Mapping[str, Setting],
+    *,
+    key: jax.Array,
+    iterations: int = 100,
+    weighted: bool = True,
+    layers_per_pass: int = 1,
+    after_layer: AfterLayer | None = None,
+) -> QuantisedParams:
+    """Quantise the kernels that have a setting, in the order in which they run.
+
+    Parameters
+    ----------
+    apply, params
+        The network: `apply(params, batch)` runs Flax modules.
+    batch
+        Unlabelled inputs, some dozens.
+    settings
+        By name of the kernel, `a/b/kernel`; the other parameters stay as they are.
+    key
+        Of k-means.
+    iterations
+        Of k-means.
+    weighted
+        Whether errors are weighed by the activations; otherwise nothing is run, and weights are clustered as they are.
+    layers_per_pass
+        Layers whose activations are collected in one pass; 1 in the paper.
+    after_layer
+        See `AfterLayer`.
+
+    Raises
+    ------
+    ValueError
+        If a kernel is not run by the network, or blocks do not divide it.
+    """
+    shapes = {layer.name: layer.shape for layer in find_layers(apply, params, batch)}
+    unknown = set(settings) - set(shapes)
+    if unknown:
+        raise ValueError(f"the network runs no {', '.join(sorted(unknown))}; it runs {', '.join(shapes)}")
+    order = [name for name in shapes if name in settings]
+    for name in order:
+        blocks = count_blocks(shapes[name], settings[name].block)
+        if clamp_centroids(blocks, settings[name].centroids) < 2:
+            raise ValueError(f"{name} has {blocks} blocks, too few for a codebook; leave it out")
+    sizes = {name: settings[name].block for name in order}
+    grams = jax.jit(lambda params, batch, key: gram_matrices(apply, params, batch, sizes, key=key))
+    current = unquantised(params)
+    collected: dict[str, Any] = {}
+    for i, name in enumerate(order):
+        layer_key = jax.random.fold_in(key, i)
+        if weighted and i % layers_per_pass == 0:
+            collected = grams(current.dense(), batch, layer_key)
+        codebook, indices = weighted_kmeans(
+            to_blocks(np.asarray(current.others[name], np.float32), sizes[name]),
+            np.asarray(collected[name]) if weighted else None,
+            centroids=settings[name].centroids,
+            key=layer_key,
+            iterations=iterations,
+        )
+        others = {other: value for other, value in current.others.items() if other != name}
+        codes = {**current.codes, name: Codes(codebook, jnp.asarray(indices), shapes[name])}
+        current = QuantisedParams(codes, others)
+        if after_layer is not None:
+            current = after_layer(current, name)
+    return current
+
+
+def output_error(kernel: Any, approximation: Any, gram: np.ndarray, block: int) -> float:
+    """`|X (W - V)|^2 / |X W|^2` of two kernels, blocks taken for themselves; what k-means lowers."""
+    blocks, difference = (
+        np.asarray(to_blocks(np.asarray(value, np.float64), block))
+        for value in (kernel, np.asarray(kernel, np.float64) - np.asarray(approximation, np.float64))
+    )
+    return float(
+        np.einsum("ni,ij,nj->", difference, gram, difference) / np.einsum("ni,ij,nj->", blocks, gram, blocks)
+    )
