@@ -20,6 +20,8 @@ from absl import app, flags, logging
 
 from jaxcodec.codecs.balle2017 import export as balle2017
 from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.comcnn import export as comcnn
+from jaxcodec.codecs.comcnn.model import ComCnnConfig
 from jaxcodec.codecs.ladders import LadderConfig
 from jaxcodec.codecs.theis2017 import export as theis2017
 from jaxcodec.codecs.theis2017.model import AutoencoderConfig
@@ -103,9 +105,19 @@ def _export_theis2017(folder: Path, codec: str, network: dict[str, Any], params:
     return path, qualities
 
 
+def _export_comcnn(folder: Path, codec: str, network: dict[str, Any], params: Any) -> Exported:
+    config = ComCnnConfig(**network)
+    path = comcnn.export(folder, codec=codec, config=config, params=params)
+    return path, list(range(config.lowest, config.highest + 1))
+
+
 _EXPORTERS: dict[str, Callable[[Path, str, dict[str, Any], Any], Exported]] = {
     "balle2017": _export_transform,
     "bmshj2018": _export_transform,
+    "comcnn": _export_comcnn,
+    "comcnn-hevc": _export_comcnn,
+    "comcnn-jpeg2000": _export_comcnn,
+    "reccnn": _export_comcnn,
     "theis2017": _export_theis2017,
     "toderici2016": _export_toderici2016,
     "toderici2017": _export_toderici2017,

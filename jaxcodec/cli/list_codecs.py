@@ -18,7 +18,7 @@ examples:
 A learned codec is installed when its weights are, and any when the package that it needs is.
 """
 # What a codec's extra has to bring; the others need nothing more than Pillow.
-_PACKAGES = {"hevc": "pillow_heif", "jxl": "pillow_jxl", "msroi": "jpeglib"}
+_PACKAGES = {"hevc": "pillow_heif", "jxl": "pillow_jxl", "msroi": "jpeglib", "comcnn-hevc": "pillow_heif"}
 
 
 def add_parser(commands: Any) -> None:

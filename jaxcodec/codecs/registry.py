@@ -15,6 +15,7 @@ from jaxcodec.codecs.base import Codec, CodecInfo, ProgressiveCodec
 from jaxcodec.codecs.native_formats import CODEC_OF_FORMAT, native_format
 from jaxcodec.coding.codec_ids import codec_name
 from jaxcodec.coding.container import read_header
+from jaxcodec.coding.jpeg_segment import has_segment
 from jaxcodec.errors import BadOption, NotAJxcFile, UnknownCodec, WrongWeights
 
 Weights = str | Path | Sequence[str | Path] | None
@@ -58,6 +59,22 @@ _ENTRIES: tuple[_Entry, ...] = (
         "JPEG steered by a saliency network, Prakash et al. 2017",
         "learned",
         ".jpg",
+        "codecs",
+    ),
+    _Entry(  # its files are JPEGs of half the size, with a segment that says so
+        "comcnn",
+        "jaxcodec.codecs.comcnn:load_comcnn",
+        "two networks around JPEG at half size, Jiang et al. 2017",
+        "learned",
+        ".jpg",
+    ),
+    _learned("comcnn-jpeg2000", "comcnn:load_comcnn_jpeg2000", "the same around JPEG 2000"),
+    _Entry(
+        "comcnn-hevc",
+        "jaxcodec.codecs.comcnn:load_comcnn_hevc",
+        "the same around HEVC intra coding",
+        "learned",
+        ".jxc",
         "codecs",
     ),
     _Entry(  # as a classical codec it takes no weights; its files are .jxc, and its qualities a ladder of its own
@@ -200,7 +217,12 @@ def decode(
         raise BadOption("decode takes the bytes of a file, not its name; use Path(name).read_bytes()")
     data = bytes(data)
     progressively = iterations is not None or allow_truncated
+    given = (weights,) if isinstance(weights, (str, Path)) else tuple(weights or ())
     found = native_format(data)
+    if found == "JPEG" and has_segment(data):
+        if progressively:
+            raise _not_progressive("comcnn")
+        return _loaded("comcnn", given).decode(data)
     if found is not None:
         if progressively:
             raise _not_progressive(CODEC_OF_FORMAT[found])
@@ -208,7 +230,6 @@ def decode(
     for start, label in _LOSSLESS:
         if data.startswith(start):
             raise NotAJxcFile(f"a {label} file, which no codec here writes; read_image reads it")
-    given = (weights,) if isinstance(weights, (str, Path)) else tuple(weights or ())
     codec = _loaded(codec_name(read_header(data).codec_id), given)
     if not progressively:
         return codec.decode(data)

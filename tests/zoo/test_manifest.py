@@ -88,5 +88,6 @@ class TestShippedWeights:
 
     def test_the_codecs_offer_the_qualities_of_the_manifest(self):
         offered = {info.name: info.qualities for info in jaxcodec.available()}
-        for codec in {entry.codec for entry in manifest.entries()}:
+        restorers = {"reccnn"}  # for files that exist: no codec
+        for codec in {entry.codec for entry in manifest.entries()} - restorers:
             assert offered[codec] == manifest.qualities(codec)
