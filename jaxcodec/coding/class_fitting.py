@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxcodec.coding.classes import ClassTables, cheapest_map, classes_above
+from jaxcodec.coding.class_map import cheapest_map, neighbours
+from jaxcodec.coding.classes import ClassTables
 from jaxcodec.coding.latents import CodeLengths
 from jaxcodec.coding.tables import TOTAL, CodingTables, quantize_probabilities
 
@@ -87,7 +88,8 @@ def fit_classes(
     map_counts = np.zeros((0, 1), np.uint32)
     if classes > 1:
         rows = blocks.map_masses(assigned, classes, smoothing)
-        map_counts = np.array([quantize_probabilities(row[:-1], row[-1]) for row in rows])
+        flat = [quantize_probabilities(row[:-1], row[-1]) for row in rows.reshape(-1, classes)]
+        map_counts = np.array(flat).reshape(rows.shape)
     return ClassTables(
         tuple(
             CodingTables(
@@ -114,6 +116,9 @@ class _TrainingBlocks:
 
     REACH = 4096
     """Tables are made within this distance of a channel's median; symbols beyond are always escapes."""
+
+    TRUST = 6.0
+    """What the frequencies of a wider context count in a narrower one, in occurrences."""
 
     def __init__(self, symbols: Sequence[np.ndarray], block: int) -> None:
         if (
@@ -176,11 +181,20 @@ class _TrainingBlocks:
         return np.concatenate([classes.ravel() for classes in maps])
 
     def map_masses(self, assigned: np.ndarray, number: int, smoothing: float) -> np.ndarray:
-        """Probabilities of a class by context, float64 `[K + 1, K]`."""
-        contexts = [classes_above(classes, number).ravel() for classes in self._pictures(assigned)]
-        pairs = np.bincount(np.concatenate(contexts) * number + assigned, minlength=(number + 1) * number)
-        smoothed = pairs.reshape(number + 1, number) + smoothing
-        return smoothed / smoothed.sum(axis=1, keepdims=True)
+        """Probabilities of a class by those above and to the left, float64 `[K + 1, K + 1, K]`.
+
+        Of some thousand contexts many are rare: each begins with `TRUST` occurrences at the frequencies of the class
+        above alone.
+        """
+        contexts = [neighbours(classes, number) for classes in self._pictures(assigned)]
+        above, left = (np.concatenate([pair[i].ravel() for pair in contexts]) for i in range(2))
+        index = (above * (number + 1) + left) * number + assigned
+        triples = np.bincount(index, minlength=(number + 1) ** 2 * number).reshape(
+            number + 1, number + 1, number
+        )
+        pairs = triples.sum(axis=1, keepdims=True) + smoothing
+        smoothed = triples + self.TRUST * pairs / pairs.sum(axis=2, keepdims=True)
+        return smoothed / smoothed.sum(axis=2, keepdims=True)
 
     def _pictures(self, of_blocks: np.ndarray) -> list[np.ndarray]:
         ends = np.cumsum([height * width for height, width in self._shapes])

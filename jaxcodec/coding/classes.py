@@ -2,7 +2,7 @@
 
 One table per channel is a poor fit wherever a picture has both sky and grass. So there are K sets of
 per-channel tables, the classes; the latent plane is cut into blocks, the encoder picks a class for each, and
-the map of classes goes first, each block's class coded with a table chosen by the class of the block above.
+the map of classes goes first (`class_map.py`), each block's class coded with a table chosen by its neighbours'.
 Classified coding of this kind is as old as transform coding (Chen and Smith, IEEE Trans. Communications,
 1977); the decoder still needs integer tables only.
 
@@ -12,12 +12,14 @@ raster order; the last row and column of blocks are cut by the border.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from jaxcodec.coding.class_map import bits_of_map, cheapest_map, decode_map, encode_map
 from jaxcodec.coding.escape import UNIFORM_BIT
 from jaxcodec.coding.latents import CodeLengths, append_parts, read_parts
 from jaxcodec.coding.range_coder import RangeCoder
@@ -38,9 +40,10 @@ class ClassTables:
     block
         The side of a block in positions, 1 to 65535.
     map_counts
-        uint32 `[K + 1, K]`: row `c` codes the class of a block below one of class `c`, row `K` that of a block
-        in the top row. Each entry is at least 1, each row sums to 65536. With one class there is no map and
-        this is empty, `[0, 1]`. Copied and made read-only.
+        uint32 `[K + 1, K + 1, K]`: row `a, b` codes the class of a block below one of class `a` and to the right
+        of one of class `b`, K standing for the outside. Or `[K + 1, K]`, by the block above alone. Each entry is
+        at least 1, each row sums to 65536. With one class there is no map and this is empty, `[0, 1]`. Copied
+        and made read-only.
 
     Raises
     ------
@@ -61,13 +64,13 @@ class ClassTables:
             )
         if not 1 <= self.block <= MAX_LENGTH:
             raise CorruptFile(f"class tables: block must be 1 to {MAX_LENGTH}, got {self.block}; {_REMEDY}")
-        shape = (number + 1, number) if number > 1 else (0, 1)
-        if counts.dtype != np.uint32 or counts.shape != shape:
+        shapes = _map_shapes(number)
+        if counts.dtype != np.uint32 or counts.shape not in shapes:
             raise CorruptFile(
-                f"class tables: map_counts must be uint32 {list(shape)}, "
+                f"class tables: map_counts must be uint32 {' or '.join(str(list(shape)) for shape in shapes)}, "
                 f"got {counts.dtype} {list(counts.shape)}; {_REMEDY}"
             )
-        if not counts.all() or (counts.sum(axis=1, dtype=np.uint64) != TOTAL).any():
+        if not counts.all() or (counts.sum(axis=-1, dtype=np.uint64) != TOTAL).any():
             raise CorruptFile(
                 f"class tables: each row of map_counts needs entries of at least 1 that sum to {TOTAL}; {_REMEDY}"
             )
@@ -86,7 +89,7 @@ class ClassTables:
         -------
         dict
             `counts`, `lengths` and `offsets` of `CodingTables.to_arrays`, class after class; `map_counts`
-            uint16 `[(K + 1) K]`, empty for one class; `classes` and `block` uint16 `[1]`.
+            uint16, its rows one after the other, empty for one class; `classes` and `block` uint16 `[1]`.
         """
         parts = [tables.to_arrays() for tables in self.classes]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -109,8 +112,8 @@ class ClassTables:
                     f"got {array.dtype} {list(array.shape)}; {_REMEDY}"
                 )
         whole, number = CodingTables.from_arrays(arrays), int(arrays["classes"][0])
-        map_size = (number + 1) * number if number > 1 else 0
-        if not number or whole.channels % number or len(arrays["map_counts"]) != map_size:
+        shapes = {math.prod(shape): shape for shape in _map_shapes(number)}
+        if not number or whole.channels % number or len(arrays["map_counts"]) not in shapes:
             raise CorruptFile(
                 f"class tables: {whole.channels} tables and {len(arrays['map_counts'])} entries of "
                 f"'map_counts' are not those of {number} classes; {_REMEDY}"
@@ -120,7 +123,7 @@ class ClassTables:
             CodingTables(whole.counts[first : first + channels], whole.offsets[first : first + channels])
             for first in range(0, whole.channels, channels)
         )
-        map_counts = arrays["map_counts"].astype(np.uint32).reshape(-1, number)
+        map_counts = arrays["map_counts"].astype(np.uint32).reshape(shapes[len(arrays["map_counts"])])
         return cls(classes, int(arrays["block"][0]), map_counts)
 
     def least_bits(self, height: int, width: int) -> float:
@@ -139,7 +142,7 @@ class ClassTables:
         block_bits = self._block_bits(symbols)
         classes = cheapest_map(block_bits, self.map_bits)
         bits = np.take_along_axis(block_bits, classes[..., None], axis=2).sum(dtype=np.float64)
-        return float(bits + self.map_bits[classes_above(classes, len(self.classes)), classes].sum())
+        return float(bits) + bits_of_map(classes, self.map_bits)
 
     def symbol_bits(self, symbols: np.ndarray, channels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Bits, float32 `[n]`, of `[n]` symbols of these channels in these classes, overflows included."""
@@ -147,7 +150,7 @@ class ClassTables:
 
     @cached_property
     def map_bits(self) -> np.ndarray:
-        """float64 `[K + 1, K]`; `[2, 1]` zeros for one class."""
+        """Bits that the entries of `map_counts` stand for, float64; `[2, 1]` zeros for one class."""
         return PRECISION - np.log2(self.map_counts) if len(self.classes) > 1 else np.zeros((2, 1))
 
     @cached_property
@@ -172,10 +175,7 @@ class ClassTables:
 
 
 def choose_classes(symbols: np.ndarray, tables: ClassTables) -> np.ndarray:
-    """Return the map of classes with the fewest bits, its own included, for int32 `[h, w, C]` symbols.
-
-    As a block's class is coded by that of the block above, each column of blocks is a chain, and the best map
-    is found by dynamic programming. Where two are equal the lower class is taken.
+    """Return the cheapest map of classes, its own bits included, for int32 `[h, w, C]` symbols; see `class_map.py`.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def choose_classes(symbols: np.ndarray, tables: ClassTables) -> np.ndarray:
 def encode_by_class(symbols: np.ndarray, tables: ClassTables, coder: RangeCoder) -> bytes:
     """Code int32 `[h, w, C]` symbols, any values.
 
-    First the map, row by row, in each row the blocks below class 0, then those below class 1, ...; then the
+    First the map, as `encode_map` orders it; then the
     symbols, all of class 0 as in `encode_latents`, those of class 1, ...; then all overflows.
 
     Returns
@@ -200,9 +200,7 @@ def encode_by_class(symbols: np.ndarray, tables: ClassTables, coder: RangeCoder)
     classes = choose_classes(symbols, tables)
     encoder = coder.encoder()
     if len(tables.classes) > 1:
-        for above, row in zip(classes_above(classes, len(tables.classes)), classes, strict=True):
-            for context, blocks in _contexts(above, len(tables.classes)):
-                encoder.encode(row[blocks].astype(np.int32), tables.map_counts[context])
+        encode_map(classes, tables.map_counts, encoder)
     flat = symbols.reshape(-1, tables.channels)
     positions = class_positions(classes, tables.block, symbols.shape[:2])
     append_parts([(tables.classes[number], flat[where][:, None]) for number, where in positions], encoder)
@@ -232,14 +230,11 @@ def decode_by_class(
     number = len(tables.classes)
     rows, columns = -(-height // tables.block), -(-width // tables.block)
     all_counts = [counts for each in tables.classes for counts in each.counts]
-    decoder = coder.decoder(data, (*all_counts, *tables.map_counts, UNIFORM_BIT))
+    map_rows = tables.map_counts.reshape(-1, number)
+    decoder = coder.decoder(data, (*all_counts, *map_rows, UNIFORM_BIT))
     classes = np.zeros((rows, columns), np.intp)
     if number > 1:
-        above = np.full(columns, number)
-        for row in classes:
-            for context, blocks in _contexts(above, number):
-                row[blocks] = decoder.decode(tables.map_counts[context], len(blocks))
-            above = row
+        classes = decode_map((rows, columns), tables.map_counts, decoder)
     positions = class_positions(classes, tables.block, (height, width))
     symbols = np.empty((height * width, channels), np.int32)
     parts = read_parts([(tables.classes[k], len(where)) for k, where in positions], decoder, len(data))
@@ -249,40 +244,14 @@ def decode_by_class(
     return symbols.reshape(shape)
 
 
-def cheapest_map(block_bits: np.ndarray, map_bits: np.ndarray) -> np.ndarray:
-    """Viterbi's algorithm down each column: `[bh, bw, K]` bits of blocks to intp `[bh, bw]` classes."""
-    height, width, number = block_bits.shape
-    classes = np.zeros((height, width), np.intp)
-    if number == 1 or not classes.size:
-        return classes
-    total = block_bits[0] + map_bits[number]
-    came_from = np.zeros((height, width, number), np.intp)
-    for row in range(1, height):
-        paths = total[:, :, None] + map_bits[:number]  # [bw, class above, class]
-        came_from[row] = paths.argmin(axis=1)
-        total = paths.min(axis=1) + block_bits[row]
-    classes[-1] = total.argmin(axis=1)
-    for row in range(height - 1, 0, -1):
-        classes[row - 1] = np.take_along_axis(came_from[row], classes[row, :, None], axis=1)[:, 0]
-    return classes
-
-
-def classes_above(classes: np.ndarray, number: int) -> np.ndarray:
-    """The context of each block: the class of the block above, `number` in the top row."""
-    return np.concatenate([np.full_like(classes[:1], number), classes[:-1]])
-
-
-def _contexts(above: np.ndarray, number: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Each context that occurs in a row, and the blocks that have it."""
-    for context in range(number + 1):
-        blocks = np.flatnonzero(above == context)
-        if len(blocks):
-            yield context, blocks
-
-
 def class_positions(classes: np.ndarray, block: int, shape: tuple[int, ...]) -> list[tuple[int, np.ndarray]]:
     """Each class that occurs, and its positions in raster order."""
     height, width = shape
     plane = np.repeat(np.repeat(classes, block, axis=0)[:height], block, axis=1)[:, :width].ravel()
     numbers = np.flatnonzero(np.bincount(plane)) if plane.size else ()
     return [(int(number), np.flatnonzero(plane == number)) for number in numbers]
+
+
+def _map_shapes(number: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes that the tables of a map of `number` classes may have."""
+    return ((number + 1, number + 1, number), (number + 1, number)) if number > 1 else ((0, 1),)

@@ -51,8 +51,8 @@ def test_fitted_classes_come_near_the_entropy_of_a_source_with_two_activities():
     assert bits < 0.90 * sum(one.ideal_bits(photo) for photo in unseen)
     # Class 0 is the quiet one, and a block is mostly as the one above.
     assert tables.classes[0].ideal_bits(np.zeros((1, 1, 3), np.int32)) < 3
-    assert tables.map_counts[0, 0] > 0.85 * 65536
-    assert tables.map_counts[1, 1] > 0.85 * 65536
+    assert tables.map_counts[0, 0, 0] > 0.85 * 65536
+    assert tables.map_counts[1, 1, 1] > 0.85 * 65536
 
 
 def test_rounds_never_cost_bits_of_the_training_photos():
