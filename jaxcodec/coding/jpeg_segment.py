@@ -8,7 +8,7 @@
     varints   width and height of the true picture
     4 bytes   CRC-32 of the file without this segment, then of the segment's fields from the codec on; little-endian
 
-It stands behind the JFIF header, in about 22 bytes. With the checksum a damaged file is told from a whole one, which
+It stands behind the JFIF header, in about 21 bytes. With the checksum a damaged file is told from a whole one, which
 JPEG decoders do not do. Only damage to the segment's first bytes makes the file an ordinary JPEG.
 """
 

@@ -53,6 +53,10 @@ def _restore(
     return jnp.round(jnp.clip(u - error, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
+def _windows_per_call() -> int:
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
 @dataclass(frozen=True)
 class Networks:
     """Trained networks, ready to run; `comcnn` may be None where only RecCNN is wanted."""
@@ -77,7 +81,7 @@ class Networks:
             stride=2,
             input_stride=1,
             output_stride=2,
-            batch_size=1,
+            batch_size=_windows_per_call(),
         )
         return np.clip(np.round(reduced(luma) + correction[:, :, 0]), 0, 255).astype(np.uint8)
 
@@ -95,7 +99,7 @@ class Networks:
             stride=2,
             input_stride=1,
             output_stride=1,
-            batch_size=1,
+            batch_size=_windows_per_call(),
         )
         return restored[:, :, 0]
 
