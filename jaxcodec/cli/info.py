@@ -16,6 +16,7 @@ from jaxcodec.errors import JaxcodecError, TruncatedFile, UnknownCodec
 
 if TYPE_CHECKING:
     from jaxcodec.coding.container import Header
+    from jaxcodec.coding.jpeg_segment import JpegSegment
 
 _EPILOG = """\
 examples:
@@ -174,11 +175,15 @@ def _iterations(header: Header, chunks: Sequence[bytes]) -> list[dict[str, Any]]
 def _native_fields(data: bytes) -> dict[str, Any]:
     """Return format and size of a JPEG, WebP, ... file, which is decoded for it and so is checked."""
     from jaxcodec.codecs.native_formats import CODEC_OF_FORMAT, jpeg_xl_size, native_format
+    from jaxcodec.coding.jpeg_segment import split_segment
     from jaxcodec.data.images import read_image
     from jaxcodec.metrics.rate import bits_per_pixel
 
     file_format = native_format(data)
     assert file_format is not None  # `run` has asked
+    split = split_segment(data) if file_format == "JPEG" else None
+    if split is not None:
+        return _segment_fields(data, *split)
     channels = None
     if file_format == "JPEG XL":  # read_image leaves it to the codec, which may not be installed
         width, height = jpeg_xl_size(data)
@@ -196,6 +201,29 @@ def _native_fields(data: bytes) -> dict[str, Any]:
         "channels": channels,
         "bytes": len(data),
         "bpp": bits_per_pixel(len(data), height, width),
+    }
+
+
+def _segment_fields(data: bytes, segment: JpegSegment, payload: bytes) -> dict[str, Any]:
+    """Return what the segment of a JPEG file says, and the size that viewers show."""
+    from jaxcodec.coding.codec_ids import codec_name
+    from jaxcodec.metrics.rate import bits_per_pixel
+    from jaxcodec.zoo import manifest
+
+    shown = _native_fields(payload)
+    installed = manifest.find(segment.weights_hash)
+    return {
+        "format": "JPEG",
+        "codec": codec_name(segment.codec_id),
+        "width": segment.width,
+        "height": segment.height,
+        "channels": shown["channels"],
+        "shown_width": shown["width"],
+        "shown_height": shown["height"],
+        "weights": segment.weights_hash.hex(),
+        "weights_installed": installed is not None and installed.exists(),
+        "bytes": len(data),
+        "bpp": bits_per_pixel(len(data), segment.height, segment.width),
     }
 
 

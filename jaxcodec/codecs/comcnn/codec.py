@@ -27,7 +27,7 @@ from jaxcodec.codecs.native_formats import native_format
 from jaxcodec.coding.codec_ids import codec_id, codec_name
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
 from jaxcodec.coding.jpeg_segment import JpegSegment, add_segment, split_segment
-from jaxcodec.errors import BadOption, CorruptFile, NotAJxcFile, TooLarge, WrongWeights
+from jaxcodec.errors import BadOption, CorruptFile, NotAJxcFile, TooLarge, TruncatedFile, WrongWeights
 from jaxcodec.zoo import manifest
 from jaxcodec.zoo.choose import Given, weight_files
 from jaxcodec.zoo.weights import Weights, load_weights
@@ -39,6 +39,7 @@ NAMES = {"jpeg": "comcnn", "jpeg2000": "comcnn-jpeg2000", "hevc": "comcnn-hevc"}
 _LADDER = (5, 10, 20, 30, 40, 50, 60, 75, 90)
 _USUAL_QUALITY = 40
 _NO_CODER = 0
+_START_OF_SCAN = b"\xff\xda"
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,15 @@ def _merged(planes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def luma_table_of(data: bytes) -> np.ndarray:
-    """The quantisation table of a JPEG file's first component, `[8, 8]`; `CorruptFile` if there is none."""
+    """The quantisation table of a JPEG file's first component, `[8, 8]`.
+
+    Raises
+    ------
+    TruncatedFile, CorruptFile
+        If no scan begins in the file, or it has no such table.
+    """
+    if _START_OF_SCAN not in data:
+        raise TruncatedFile("the JPEG file is cut short; get a complete copy")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
