@@ -3,23 +3,33 @@ r"""Make a weight file from a training run: float16 parameters and their integer
 python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4
 python scripts/export_weights.py --workdir=runs/toderici2017 --coder_workdir=runs/binary_rnn
 python scripts/export_weights.py --workdir=runs/theis2017 --train_data=PHOTOS
+python scripts/export_weights.py --pq --weights=FILE.safetensors --train_data=PHOTOS --lambda=0.013
 
 writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE`; with `--zoo` it becomes the weights
 that everybody encodes with.
+
+`--pq` quantises the networks of a finished weight file of balle2017 or bmshj2018 instead, and writes
+`<codec>-<hash8>.pq` (`jaxcodec.pq`): kernels by codebooks, layer by layer on the activations of photos; then codebooks
+and what is left in float16 are trained on rate and distortion. The prior is left out, since coding has no use for it:
+`scripts/make_ladder.py --weights=FILE.pq,...` makes the coding tables, which must be new. With `--zoo` it is the
+variant `<codec>-pq`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import app, flags, logging
 
 from jaxcodec.codecs.balle2017 import export as balle2017
-from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.balle2017.model import TransformCoder, TransformConfig
 from jaxcodec.codecs.comcnn import export as comcnn
 from jaxcodec.codecs.comcnn.model import ComCnnConfig
 from jaxcodec.codecs.ladders import LadderConfig
@@ -29,14 +39,19 @@ from jaxcodec.codecs.toderici2016 import export as toderici2016
 from jaxcodec.codecs.toderici2016.model import ThumbnailConfig
 from jaxcodec.codecs.toderici2017 import export as toderici2017
 from jaxcodec.codecs.toderici2017.model import RecurrentConfig
-from jaxcodec.data.crops import centre_crops
+from jaxcodec.data.crops import centre_crops, random_crops, store_photos
 from jaxcodec.data.stream import read_all
 from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
 from jaxcodec.entropy.binary_rnn_export import integer_arrays
+from jaxcodec.ops.quantise import additive_uniform_noise
+from jaxcodec.pq.finetune import Tuner
+from jaxcodec.pq.parameters import QuantisedParams, to_artefact
+from jaxcodec.pq.quantise import Setting, quantise
 from jaxcodec.training.checkpoint import Checkpoints
 from jaxcodec.zoo import manifest
+from jaxcodec.zoo.weights import Weights, flatten, load_weights, save_quantised
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of the training run.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The --workdir of the training run.")
 _CODER_WORKDIR = flags.DEFINE_string(
     "coder_workdir",
     None,
@@ -46,18 +61,30 @@ _QUALITY = flags.DEFINE_integer(
     "quality", None, "For a codec with a network per quality: the number this one will serve.", lower_bound=1
 )
 _TRAIN_DATA = flags.DEFINE_string(
-    "train_data", None, "For theis2017: photos from whose middles the coding tables are made."
+    "train_data",
+    None,
+    "For theis2017: photos from whose middles the coding tables are made. With --pq: those that it trains on.",
 )
 _CLASSES = flags.DEFINE_integer(
     "classes", 16, "For theis2017: classes of coding tables; 1 for the paper's histograms.", lower_bound=1
 )
-_CROP = flags.DEFINE_integer("crop", 96, "For theis2017: pixels per side of these middles.", lower_bound=64)
+_CROP = flags.DEFINE_integer("crop", 128, "For theis2017: pixels per side of these middles.", lower_bound=64)
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
 _ZOO = flags.DEFINE_boolean(
     "zoo", False, "Install the file in the zoo and its manifest instead, superseding the same quality."
 )
 _DATA = flags.DEFINE_string("data", "", "With --zoo: what it was trained on, and the licence.")
 _DEVICE = flags.DEFINE_string("device_time", "", "With --zoo: on what and for how long.")
+_PQ = flags.DEFINE_boolean("pq", False, "Quantise the networks of --weights.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "With --pq: the weight file, with parameters and without ladder."
+)
+_LAMBDA = flags.DEFINE_float("lambda", None, "With --pq: weight of 255^2 * MSE against bits per pixel.")
+_STEPS = flags.DEFINE_integer("steps", 200, "With --pq: updates of the codebooks.", lower_bound=0)
+_RATE = flags.DEFINE_float("learning_rate", 3e-4, "With --pq: of Adam, at first.")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 4, "With --pq: crops of 128x128 to an update.", lower_bound=1
+)
 _LAST = flags.DEFINE_boolean("last", False, "Export the last weights instead of their moving average.")
 
 Exported = tuple[Path, Sequence[float]]
@@ -127,6 +154,11 @@ _EXPORTERS: dict[str, Callable[[Path, str, dict[str, Any], Any], Exported]] = {
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
+    if _PQ.value:
+        _export_quantised()
+        return
+    if _WORKDIR.value is None:
+        raise app.UsageError("say what is to be exported with --workdir, or with --pq and --weights")
     # orbax tells each of its steps.
     logging.set_verbosity(logging.ERROR)
     state, stored = _read(_WORKDIR.value)
@@ -152,6 +184,98 @@ def main(argv: Sequence[str]) -> None:
                     "device": _DEVICE.value,
                     "data": _DATA.value,
                 },
+            }
+        )
+
+
+_CROP_SIZE = 128
+_ACTIVATIONS = 24
+_ITERATIONS = 40
+
+
+def _pq_settings(params: dict[str, Any]) -> dict[str, Setting]:
+    """Blocks of a row of a 5x5 kernel; finer ones where there are few weights: next to the pixels."""
+    settings = {}
+    for name, kernel in flatten(params).items():
+        if name.endswith("kernel"):
+            K, few = kernel.shape[0], kernel.size < 50_000
+            large = kernel.size > 300_000
+            settings[name] = Setting(3, 512) if few and K % 3 == 0 else Setting(K, 128 if large else 256)
+    return settings
+
+
+def _quantised(weights: Weights, photos: list[np.ndarray]) -> QuantisedParams:
+    """Quantise and tune analysis and synthesis; see the module."""
+    coder = TransformCoder(TransformConfig(**weights.config))
+    weight: float = _LAMBDA.value or 0.0
+
+    def rounded(params: Any, x: jax.Array) -> Any:
+        return coder.apply({"params": params}, x, quantise=jnp.round)
+
+    def loss(params: Any, batch: jax.Array, *, key: jax.Array) -> jax.Array:
+        x = batch.astype(jnp.float32) / 255.0
+        coded: Any = coder.apply({"params": params}, x, quantise=partial(additive_uniform_noise, key=key))
+        reconstruction, likelihoods = coded
+        bpp = -jnp.log2(likelihoods).sum() / (x.shape[0] * _CROP_SIZE**2)
+        return bpp + weight * 255.0**2 * jnp.mean(jnp.square(reconstruction - x))
+
+    store = store_photos(photos, crop_size=_CROP_SIZE)
+    draw = jax.jit(partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE))
+    some = random_crops(store, key=jax.random.key(1), batch_size=_ACTIVATIONS, crop_size=_CROP_SIZE)
+    settings = _pq_settings({part: weights.params[part] for part in ("analysis", "synthesis")})
+    start = quantise(
+        rounded,
+        weights.params,
+        some.astype(jnp.float32) / 255.0,
+        settings,
+        key=jax.random.key(0),
+        iterations=_ITERATIONS,
+    )
+    batches = (draw(store, key=jax.random.key(2 + step)) for step in range(_STEPS.value))
+    tuned, losses = Tuner(loss, optax.chain(optax.scale_by_adam(), optax.scale(-1.0))).tune(
+        start,
+        batches,
+        learning_rate=lambda step: _RATE.value * 0.5 * (1 + float(np.cos(np.pi * step / _STEPS.value))),
+        key=jax.random.key(0),
+        train_others=True,
+    )
+    tenth = max(1, len(losses) // 10)
+    shown = [f"{np.mean(losses[i : i + tenth]):.3f}" for i in range(0, len(losses), tenth)]
+    print(f"{weights.path.name}: loss {' '.join(shown)}")
+    others = {name: value for name, value in tuned.others.items() if not name.startswith("prior/")}
+    return QuantisedParams(tuned.codes, others)
+
+
+def _export_quantised() -> None:
+    if _WEIGHTS.value is None or _TRAIN_DATA.value is None or _LAMBDA.value is None:
+        raise app.UsageError("--pq needs --weights, --train_data and --lambda")
+    weights = load_weights(_WEIGHTS.value)
+    if weights.codec not in ("balle2017", "bmshj2018") or "prior" not in weights.params:
+        raise app.UsageError(f"--pq quantises dense weights of balle2017 and bmshj2018, not {weights.path}")
+    quantised = _quantised(weights, read_all(_TRAIN_DATA.value))
+    config = {"quality": weights.quality, "network": weights.config}
+    artefact = to_artefact(quantised, architecture=weights.codec, config=config)
+    folder = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
+    path = save_quantised(folder, artefact)
+    parameters = sum(value.size for value in artefact.parameters().values())
+    size = path.stat().st_size
+    print(f"{path}  {size} bytes, {2 * parameters / size:.2f} times smaller than its parameters in float16")
+    if _ZOO.value:
+        (old,) = [entry for entry in manifest.entries() if entry.file.name == weights.path.name]
+        names = ("lambda", "steps", "learning_rate", "batch_size")
+        shown = " ".join(f"--{name}={flags.FLAGS[name].value}" for name in names)
+        command = (
+            f"python scripts/export_weights.py --pq --weights={weights.path.name} --train_data=PHOTOS {shown}"
+        )
+        manifest.add(
+            {
+                "file": path.name,
+                "codec": f"{weights.codec}-pq",
+                "quality": weights.quality,
+                "current": True,
+                "network": weights.config,
+                "training": old.details["training"],
+                "quantised": {"from": weights.path.name, "command": command, "bytes": size},
             }
         )
 

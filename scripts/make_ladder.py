@@ -29,7 +29,9 @@ from jaxcodec.data.stream import read_all
 from jaxcodec.zoo import manifest
 from jaxcodec.zoo.weights import Weights, has_ladder, load_weights, save_weights
 
-_CODEC = flags.DEFINE_enum("codec", "balle2017", ["balle2017", "bmshj2018"], "Whose networks.")
+_CODEC = flags.DEFINE_enum(
+    "codec", "balle2017", ["balle2017", "balle2017-pq", "bmshj2018"], "Whose networks."
+)
 _WEIGHTS = flags.DEFINE_list("weights", None, "Weight files; those of the zoo when not given.")
 _TRAIN_DATA = flags.DEFINE_string("train_data", None, "Photos: a folder, a glob or records.", required=True)
 _CROP = flags.DEFINE_integer("crop", 256, "Pixels per side of the middles.", lower_bound=64)
@@ -86,14 +88,15 @@ def _row(weights: Weights, path: Path, ladder: Ladder) -> dict[str, Any]:
     (old,) = [entry for entry in manifest.entries() if entry.file.name == weights.path.name]
     return {
         "file": path.name,
-        "codec": weights.codec,
+        "codec": _CODEC.value,
         "quality": weights.quality,
         "current": True,
         "qualities": [int(quality) / 100 for quality in ladder.qualities],
         "network": old.details["network"],
         "params_of": weights.path.name,
         "training": old.details["training"],
-        "ladder": "python scripts/make_ladder.py --train_data=PHOTOS "
+        **{name: old.details[name] for name in ("quantised",) if name in old.details},
+        "ladder": f"python scripts/make_ladder.py --codec={_CODEC.value} --train_data=PHOTOS "
         + " ".join(f"--{flag.name}={flag.value}" for flag in (_CROP, _CLASSES, _BLOCK, _SPACING, _OVERLAP))
         + f" --distortion_weight={_DISTORTION_WEIGHT.value:g}",
     }

@@ -127,7 +127,7 @@ class TransformCoder(ABC):
     Parameters
     ----------
     name
-        The codec's name.
+        The codec's name. A variant, `<codec>-<variant>`, is the codec with other weights, and writes its files.
     paths
         Its weight files.
     options
@@ -138,6 +138,7 @@ class TransformCoder(ABC):
 
     def __init__(self, name: str, paths: Sequence[Path], *, options: TransformOptions | None = None) -> None:
         self.name = name
+        self._system = name.partition("-")[0]
         self._paths = tuple(paths)
         self._options = options or TransformOptions()
         self._models: dict[Path, _Model] = {}
@@ -326,7 +327,7 @@ class TransformCoder(ABC):
     def _file(self, image: np.ndarray, model: _Model, symbols: np.ndarray, hundredths: int) -> bytes:
         coder = get_coder()
         header = Header(
-            codec_id=codec_id(self.name),
+            codec_id=codec_id(self._system),
             coder_id=coder.coder_id,
             weights_hash=model.weights.hash,
             width=image.shape[1],
@@ -341,9 +342,9 @@ class TransformCoder(ABC):
     def _unpack(self, data: bytes) -> tuple[_Model, Header, int, np.ndarray]:
         header, chunks = unpack(data, limits=self._options.limits)
         name = codec_name(header.codec_id)
-        if name != self.name:
+        if name != self._system:
             raise BadOption(
-                f"the file was written by {name}, not {self.name}; jaxcodec.decode picks the codec"
+                f"the file was written by {name}, not {self._system}; jaxcodec.decode picks the codec"
             )
         if len(chunks) != 1:
             raise CorruptFile(f"a {self.name} file has one chunk, this one has {len(chunks)}")
@@ -411,8 +412,8 @@ class TransformCoder(ABC):
     def _model(self, path: Path) -> _Model:
         if path not in self._models:
             weights = load_weights(path)
-            if weights.codec != self.name:
-                raise WrongWeights(f"{weights.path} holds weights of {weights.codec}, not of {self.name}")
+            if weights.codec != self._system:
+                raise WrongWeights(f"{weights.path} holds weights of {weights.codec}, not of {self._system}")
             try:
                 network = self.build(weights)
             except (TypeError, ValueError, KeyError) as error:

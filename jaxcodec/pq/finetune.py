@@ -84,7 +84,7 @@ class Tuner:
             key: jax.Array,
             *,
             shapes: tuple[tuple[str, tuple[int, ...]], ...],
-        ) -> tuple[dict[str, Any], Any, jax.Array]:
+        ) -> tuple[Any, Any, Any]:
             def of(trained: dict[str, Any]) -> jax.Array:
                 kernels = {}
                 for name, shape in shapes:
@@ -159,7 +159,8 @@ class Tuner:
                     f"the loss of update {step} is {float(value)}; lower the learning rate"
                 )
         codes = {
-            name: each.replace(codebook=trained["codebooks"][name]) for name, each in quantised.codes.items()
+            name: Codes(trained["codebooks"][name], each.indices, each.shape)
+            for name, each in quantised.codes.items()
         }
         others = {**trained["others"], **{name: quantised.others[name] for name in later}}
         return QuantisedParams(codes, others), losses

@@ -66,7 +66,7 @@ class QuantisedParams:
     def as_stored(self, dtype: type = np.float16) -> QuantisedParams:
         """With codebooks as float16 and others as `dtype` hold them: what must be evaluated."""
         codes = {
-            name: each.replace(codebook=each.codebook.astype(jnp.float16).astype(jnp.float32))
+            name: Codes(each.codebook.astype(jnp.float16).astype(jnp.float32), each.indices, each.shape)
             for name, each in self.codes.items()
         }
         others = {

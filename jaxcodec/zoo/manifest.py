@@ -21,7 +21,7 @@ class Entry:
     Attributes
     ----------
     codec, quality
-        What the file is for; quality 0 where it serves several.
+        What the file is for; quality 0 where it serves several. The codec may be a variant, `<codec>-<variant>`.
     file
         Its path.
     hash
@@ -52,7 +52,7 @@ def entries() -> tuple[Entry, ...]:
             codec=row["codec"],
             quality=row["quality"],
             file=ZOO / "weights" / row["file"],
-            hash=row["file"].removesuffix(".safetensors").rpartition("-")[2],
+            hash=Path(row["file"]).stem.rpartition("-")[2],
             current=row["current"],
             details={k: v for k, v in row.items() if k not in ("codec", "quality", "file", "current")},
         )

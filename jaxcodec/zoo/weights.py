@@ -5,6 +5,9 @@ the header's metadata the codec, the quality and the network's configuration. Th
 SHA-256 of the *whole file* are its hash; `.jxc` files carry it, so a file is decoded by exactly the weights
 that wrote it or not at all. Files are never changed: a retrained network is a new file. New tables for an old
 network are a new file too, without parameters: it names the file in the same folder that has them.
+
+That file may be a quantised network, `<codec>-<hash8>.pq` (`jaxcodec.pq.artefact`): parameters only, and no tables.
+Whoever reads it gets dense parameters.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxcodec.errors import WrongWeights
+from jaxcodec.errors import JaxcodecError, WrongWeights
+from jaxcodec.pq.artefact import Artefact, read_artefact, write_artefact
 
 _FORMAT = "1"
+_QUANTISED = ".pq"
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,25 @@ def save_weights(
     arrays |= {f"tables/{name}": np.ascontiguousarray(value) for name, value in tables.items()}
     # One metadata entry, keys sorted: the same network always gives the same bytes and so the same hash.
     data = safetensors.numpy.save(arrays, {"jaxcodec": json.dumps(header, sort_keys=True)})
-    path = folder / f"{codec}-{hash_of(data).hex()}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
+    return _write(folder / f"{codec}-{hash_of(data).hex()}.safetensors", data)
+
+
+def save_quantised(folder: Path, artefact: Artefact) -> Path:
+    """Write `<codec>-<hash8>.pq` into `folder` and return its path.
+
+    Parameters
+    ----------
+    folder
+        Gets the file.
+    artefact
+        Its architecture is the codec; its config has `quality` and `network`, as in `Weights`.
+    """
+    data = write_artefact(artefact)
+    return _write(folder / f"{artefact.architecture}-{hash_of(data).hex()}{_QUANTISED}", data)
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
     temporary.write_bytes(data)
     temporary.replace(path)
@@ -144,6 +166,8 @@ def load_weights(path: str | Path) -> Weights:
         parameters is missing or another.
     """
     path = Path(path)
+    if path.suffix == _QUANTISED:
+        return _load_quantised(path)
     try:
         data = path.read_bytes()
         arrays = safetensors.numpy.load(data)
@@ -165,7 +189,10 @@ def load_weights(path: str | Path) -> Weights:
     tables = {k[7:]: v for k, v in arrays.items() if k.startswith("tables/")}
     if "params_of" in header:
         owner = path.with_name(f"{codec}-{header['params_of']}.safetensors")
+        if not owner.exists():
+            owner = owner.with_suffix(_QUANTISED)
         if owner == path or not owner.exists():
+            owner = owner.with_suffix(".safetensors")
             raise WrongWeights(
                 f"{path} holds tables for the network in {owner.name}; put that file beside it"
             )
@@ -174,6 +201,19 @@ def load_weights(path: str | Path) -> Weights:
             raise WrongWeights(f"{owner} is damaged: its content does not have the hash in its name")
         params = load_weights(owner).params
     return Weights(codec, quality, config, params, tables, hash_of(data), path)
+
+
+def _load_quantised(path: Path) -> Weights:
+    try:
+        data = path.read_bytes()
+        artefact = read_artefact(data, name=str(path))
+        params = unflatten(artefact.parameters())
+        quality, network = int(artefact.config["quality"]), dict(artefact.config["network"])
+    except OSError as error:
+        raise WrongWeights(f"{path}: {error.strerror or error}") from error
+    except (JaxcodecError, KeyError, ValueError, TypeError) as error:
+        raise WrongWeights(f"{path} is no quantised network: {error}") from error
+    return Weights(artefact.architecture, quality, network, params, {}, hash_of(data), path)
 
 
 def read_ladder(path: Path) -> list[tuple[int, float]]:
@@ -197,6 +237,8 @@ def read_ladder(path: Path) -> list[tuple[int, float]]:
 
 def has_ladder(path: Path) -> bool:
     """Whether a weight file serves a ladder of qualities; raises as `read_ladder`."""
+    if path.suffix == _QUANTISED:
+        return False
     with _opened(path) as file:
         return _in_ladder(file)
 
@@ -208,6 +250,10 @@ def _in_ladder(file: Any) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """An open safetensors file; what goes wrong with it is a `WrongWeights`."""
+    if path.suffix == _QUANTISED and path.exists():
+        raise WrongWeights(
+            f"{path} has no coding tables; scripts/make_ladder.py makes the file that goes with it"
+        )
     try:
         with safetensors.safe_open(str(path), framework="np") as file:
             yield file

@@ -7,7 +7,8 @@ from jaxcodec.codecs.balle2017.codec import (
     TransformCodec,
     TransformOptions,
     load_balle2017,
+    load_balle2017_pq,
     load_bmshj2018,
 )
 
-__all__ = ["TransformCodec", "TransformOptions", "load_balle2017", "load_bmshj2018"]
+__all__ = ["TransformCodec", "TransformOptions", "load_balle2017", "load_balle2017_pq", "load_bmshj2018"]

@@ -83,7 +83,9 @@ class TransformCodec(TransformCoder):
 
 
 def _load(name: str, weights: Given) -> TransformCodec:
-    files = weight_files(name, weights, experiment="balle2017")
+    # What is given may be any of the codec's weights; what is installed is by variant.
+    asked = name if weights is None else name.partition("-")[0]
+    files = weight_files(asked, weights, experiment="balle2017")
     if weights is None:  # the manifest knows their qualities, so that none has to be read yet
         return TransformCodec(name, {entry.quality: entry.file for entry in manifest.current(name)})
     paths: dict[int, Path] = {}
@@ -100,6 +102,11 @@ def _load(name: str, weights: Given) -> TransformCodec:
 def load_balle2017(weights: Given = None) -> TransformCodec:
     """The codec of the 2017 paper, from the zoo or from weight files of one's own."""
     return _load("balle2017", weights)
+
+
+def load_balle2017_pq(weights: Given = None) -> TransformCodec:
+    """`balle2017` with product-quantised networks; its files decode as any of `balle2017`."""
+    return _load("balle2017-pq", weights)
 
 
 def load_bmshj2018(weights: Given = None) -> TransformCodec:
