@@ -28,6 +28,7 @@ def fit_classes(
     smoothing: float = 0.3,
     least_occurrences: float = 0.5,
     start: ClassTables | None = None,
+    keep_map: bool = False,
 ) -> ClassTables:
     """Find classes and their tables for pictures like these, by Lloyd's algorithm.
 
@@ -52,6 +53,8 @@ def fit_classes(
         Begin with the classes of these tables (of as many classes and channels, and the same block), which
         keeps the order of the classes. By default the blocks, sorted by their bits per position under the
         tables of a single class, are cut into equal groups: class 0 is the quietest.
+    keep_map
+        Take the tables of the map from `start` as well, and have the classes go by them.
 
     Returns
     -------
@@ -77,16 +80,17 @@ def fit_classes(
             [(int(o), c / TOTAL) for o, c in zip(t.offsets, t.counts, strict=True)] for t in start.classes
         ]
         assigned = blocks.cheapest(blocks.bits(masses), start.map_bits)
+    kept = start if keep_map else None
     for _ in range(rounds if classes > 1 else 0):
         masses = blocks.masses(assigned, masses, smoothing, least_occurrences)
-        map_bits = -np.log2(blocks.map_masses(assigned, classes, smoothing))
+        map_bits = kept.map_bits if kept else -np.log2(blocks.map_masses(assigned, classes, smoothing))
         moved = blocks.cheapest(blocks.bits(masses), map_bits)
         if (moved == assigned).all():
             break
         assigned = moved
     masses = blocks.masses(assigned, masses, smoothing, least_occurrences)
-    map_counts = np.zeros((0, 1), np.uint32)
-    if classes > 1:
+    map_counts = kept.map_counts if kept else np.zeros((0, 1), np.uint32)
+    if classes > 1 and not kept:
         rows = blocks.map_masses(assigned, classes, smoothing)
         flat = [quantize_probabilities(row[:-1], row[-1]) for row in rows.reshape(-1, classes)]
         map_counts = np.array(flat).reshape(rows.shape)

@@ -22,6 +22,10 @@ _REMEDY = "export the weights again or get another copy of their file"
 _TURNS = 2
 """How often symbols and tables are made in turn where symbols depend on tables."""
 
+_RUNGS_PER_MAP = 8
+"""So many neighbouring rungs code their maps of classes with the same tables, which hardly change with the rate and
+are as large as all others."""
+
 _LARGEST_SYMBOL = 2**20
 """Symbols are clipped to this: far outside any trained range, exact in float32."""
 
@@ -108,13 +112,13 @@ class Ladder:
         dict
             The fields as `ladder_steps`, `ladder_qualities`, `ladder_bpp` and `ladder_weights`; and those of
             `ClassTables.to_arrays`, rung after rung: `ladder_counts` uint16 `[n]`, `ladder_lengths` uint16
-            `[R, K, C]`, `ladder_offsets` int32 `[R, K, C]`, `ladder_map_counts` uint16 `[R, (K + 1) K]` (`[R, 0]`
-            for one class) and `ladder_block` uint16 `[R]`.
+            `[R, K, C]`, `ladder_offsets` int32 `[R, K, C]` and `ladder_block` uint16 `[R]`. The tables of maps are
+            `ladder_map_counts` uint16 `[M, n]`, n 0 for one class, and `ladder_maps` uint16 `[R]` says which of
+            them is a rung's.
         """
         parts = [tables.to_arrays() for tables in self.tables]
-        stacked = {
-            name: np.stack([part[name] for part in parts]) for name in ("lengths", "offsets", "map_counts")
-        }
+        stacked = {name: np.stack([part[name] for part in parts]) for name in ("lengths", "offsets")}
+        maps, map_of = np.unique([part["map_counts"] for part in parts], axis=0, return_inverse=True)
         shape = (len(parts), len(self.tables[0].classes), self.channels)
         return {
             "ladder_steps": np.array(self.steps),
@@ -124,7 +128,8 @@ class Ladder:
             "ladder_counts": np.concatenate([part["counts"] for part in parts]),
             "ladder_lengths": stacked["lengths"].reshape(shape),
             "ladder_offsets": stacked["offsets"].reshape(shape),
-            "ladder_map_counts": stacked["map_counts"],
+            "ladder_map_counts": maps,
+            "ladder_maps": map_of.reshape(-1).astype(np.uint16),
             "ladder_block": np.concatenate([part["block"] for part in parts]),
         }
 
@@ -229,7 +234,7 @@ def fit_ladder(
     pixels = pixels_per_position * sum(y.shape[0] * y.shape[1] for y in latents)
     tables: list[ClassTables] = []
     bpp: list[float] = []
-    for step in steps:
+    for rung, step in enumerate(steps):
         fitted = tables[-1] if tables else None
         turns = _TURNS if weight > 0 else 1
         for turn in range(turns):
@@ -242,6 +247,7 @@ def fit_ladder(
                 smoothing=smoothing,
                 least_occurrences=least_occurrences,
                 start=fitted,
+                keep_map=rung % _RUNGS_PER_MAP > 0,
             )
         assert fitted is not None
         tables.append(fitted)
@@ -268,11 +274,18 @@ class _StoredTables(Sequence[ClassTables]):
         self._arrays = {name: arrays[f"ladder_{name}"] for name in expected}
         lengths = self._arrays["lengths"]
         rungs = len(lengths)
+        # The first ladders had a map for every rung.
+        self._maps = arrays.get("ladder_maps", np.arange(rungs, dtype=np.uint16))
+        if self._maps.dtype != np.uint16 or self._maps.shape != (rungs,):
+            raise CorruptFile(
+                f"ladder: 'ladder_maps' must be uint16 [{rungs}], "
+                f"got {self._maps.dtype} {list(self._maps.shape)}; {_REMEDY}"
+            )
         if not lengths.size or self._arrays["offsets"].shape != lengths.shape:
             raise CorruptFile(f"ladder: 'ladder_offsets' must be as large as 'ladder_lengths'; {_REMEDY}")
-        if len(self._arrays["map_counts"]) != rungs or len(self._arrays["block"]) != rungs:
+        if self._maps.max() >= len(self._arrays["map_counts"]) or len(self._arrays["block"]) != rungs:
             raise CorruptFile(
-                f"ladder: 'ladder_map_counts' and 'ladder_block' must be of {rungs} rungs; {_REMEDY}"
+                f"ladder: 'ladder_map_counts' and 'ladder_block' must be of all {rungs} rungs; {_REMEDY}"
             )
         self._ends = np.cumsum(lengths.reshape(rungs, -1).sum(axis=1, dtype=np.int64))
         if self._ends[-1] != len(self._arrays["counts"]):
@@ -307,7 +320,7 @@ class _StoredTables(Sequence[ClassTables]):
             "counts": self._arrays["counts"][start : self._ends[rung]],
             "lengths": lengths.ravel(),
             "offsets": self._arrays["offsets"][rung].ravel(),
-            "map_counts": self._arrays["map_counts"][rung],
+            "map_counts": self._arrays["map_counts"][self._maps[rung]],
             "classes": np.array([len(lengths)], np.uint16),
             "block": self._arrays["block"][rung : rung + 1],
         }

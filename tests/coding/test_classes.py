@@ -304,3 +304,68 @@ def test_wrong_arrays_raise_corrupt_file(change):
     arrays = two_classes().to_arrays() | change
     with pytest.raises(CorruptFile, match=r"(class|coding) tables.*export"):
         ClassTables.from_arrays({name: array for name, array in arrays.items() if array is not None})
+
+
+def by_two_neighbours(rng, number, channels, block):
+    """Random classes whose map is coded by the classes above and to the left."""
+    rows = [random_counts(rng, number, 1.0) for _ in range((number + 1) ** 2)]
+    tables = random_classes(rng, number, channels, block)
+    return ClassTables(tables.classes, block, np.reshape(rows, (number + 1, number + 1, number)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 9), (9, 1), (32, 24)])
+@pytest.mark.parametrize(("number", "block"), [(2, 3), (8, 1)])
+def test_symbols_whose_map_goes_by_two_neighbours_round_trip_within_a_thousandth_of_the_ideal_size(
+    shape, number, block
+):
+    rng = np.random.default_rng(4)
+    tables = by_two_neighbours(rng, number, 6, block)
+    symbols = draw_from_classes(rng, tables, *shape, outside=0.01)
+    ideal = tables.ideal_bits(symbols) / 8
+    assert ideal - 1 <= len(round_trip(symbols, tables)) <= 1.001 * ideal + 8
+    assert 8 * ideal >= tables.least_bits(*shape)
+    again = ClassTables.from_arrays(tables.to_arrays())
+    np.testing.assert_array_equal(again.map_counts, tables.map_counts)
+
+
+def test_a_map_by_two_neighbours_is_coded_block_by_block():
+    rng = np.random.default_rng(5)
+    tables = by_two_neighbours(rng, 2, 1, 1)
+    symbols = draw_from_classes(rng, tables, 3, 4)
+    classes = choose_classes(symbols, tables)
+    assert len(np.unique(classes)) == 2
+    reference = PythonRangeEncoder()
+    for (row, column), number in np.ndenumerate(classes):
+        above = classes[row - 1, column] if row else 2
+        left = classes[row, column - 1] if column else 2
+        reference.encode(int(number), tables.map_counts[above, left].tolist())
+    for number, each in enumerate(tables.classes):
+        for symbol in symbols[classes == number, 0]:
+            reference.encode(int(symbol - each.offsets[0]), each.counts[0].tolist())
+    assert round_trip(symbols, tables) == reference.finish()
+
+
+def test_no_single_column_of_a_map_by_two_neighbours_can_be_chosen_better():
+    rng = np.random.default_rng(6)
+    for _ in range(5):
+        tables = by_two_neighbours(rng, 2, 2, 1)
+        symbols = draw_from_classes(rng, tables, 4, 5)
+        chosen = choose_classes(symbols, tables)
+        block_bits = bits_of_blocks(symbols, tables)
+
+        def bits(classes, tables=tables, block_bits=block_bits):
+            total = 0.0
+            for (row, column), number in np.ndenumerate(classes):
+                above = classes[row - 1, column] if row else 2
+                left = classes[row, column - 1] if column else 2
+                total += block_bits[row, column, number] + 16
+                total -= np.log2(tables.map_counts[above, left, number])
+            return total
+
+        best = bits(chosen)
+        assert tables.ideal_bits(symbols) == pytest.approx(best, rel=1e-6)
+        for column in (1, 3):  # those chosen last
+            for other in itertools.product(range(2), repeat=4):
+                changed = chosen.copy()
+                changed[:, column] = other
+                assert bits(changed) >= best - 1e-3

@@ -103,6 +103,7 @@ def test_a_ladder_from_its_arrays_writes_the_same_bytes(fitted):
         "ladder_lengths": "uint16",
         "ladder_offsets": "int32",
         "ladder_map_counts": "uint16",
+        "ladder_maps": "uint16",
         "ladder_block": "uint16",
     }
     again = Ladder.from_arrays(arrays | {"something_else": np.zeros(1)})
@@ -121,8 +122,18 @@ def test_a_ladder_from_its_arrays_writes_the_same_bytes(fitted):
 def test_a_ladder_of_one_class_round_trips():
     ladder = small_ladder()
     again = Ladder.from_arrays(ladder.to_arrays())
-    assert ladder.to_arrays()["ladder_map_counts"].shape == (3, 0)
+    assert ladder.to_arrays()["ladder_map_counts"].shape == (1, 0)
     assert again.tables[2].classes[0].counts[1].tolist() == [60000, 5534, 2]
+
+
+def test_neighbouring_rungs_share_a_map_and_older_ladders_with_one_each_are_read(fitted):
+    arrays = fitted.to_arrays()
+    assert len(arrays["ladder_map_counts"]) == 1
+    assert not arrays.pop("ladder_maps").any()
+    arrays["ladder_map_counts"] = np.repeat(arrays["ladder_map_counts"], 5, axis=0)
+    again = Ladder.from_arrays(arrays)
+    for mine, theirs in zip(again.tables, fitted.tables, strict=True):
+        np.testing.assert_array_equal(mine.map_counts, theirs.map_counts)
 
 
 def test_tables_of_a_rung_are_built_once_and_indexed_as_a_sequence(fitted):
@@ -186,14 +197,17 @@ def test_rungs_of_different_numbers_of_classes_are_refused():
 @pytest.mark.parametrize(
     "change",
     [
-        *({name: None} for name in small_ladder().to_arrays()),
+        *({name: None} for name in small_ladder().to_arrays() if name != "ladder_maps"),
         {"ladder_counts": np.ones(17, np.uint16)},
         {"ladder_counts": np.ones(18, np.int32)},
         {"ladder_lengths": np.zeros((0, 1, 2), np.uint16)},
         {"ladder_lengths": np.full((3, 2), 3, np.uint16)},
         {"ladder_lengths": np.full((3, 1, 3), 2, np.uint16)},
         {"ladder_offsets": np.zeros((3, 2, 1), np.int32)},
-        {"ladder_map_counts": np.zeros((2, 0), np.uint16)},
+        {"ladder_map_counts": np.zeros((0, 0), np.uint16)},
+        {"ladder_maps": np.zeros(2, np.uint16)},
+        {"ladder_maps": np.zeros(3, np.int32)},
+        {"ladder_maps": np.full(3, 3, np.uint16)},
         {"ladder_block": np.ones(2, np.uint16)},
         {"ladder_block": np.ones(3, np.int32)},
         {"ladder_steps": np.ones((3, 3), np.float32)},
