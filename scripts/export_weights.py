@@ -68,6 +68,12 @@ _TRAIN_DATA = flags.DEFINE_string(
 _CLASSES = flags.DEFINE_integer(
     "classes", 16, "For theis2017: classes of coding tables; 1 for the paper's histograms.", lower_bound=1
 )
+_SPACING = flags.DEFINE_integer(
+    "spacing",
+    4,
+    "For theis2017: hundredths of quality between rate points; 4 is 2.8 % of the rate.",
+    lower_bound=1,
+)
 _CROP = flags.DEFINE_integer("crop", 128, "For theis2017: pixels per side of these middles.", lower_bound=64)
 _OUTPUT = flags.DEFINE_string("output", "weights", "Folder for the weight file.")
 _ZOO = flags.DEFINE_boolean(
@@ -127,7 +133,7 @@ def _export_theis2017(folder: Path, codec: str, network: dict[str, Any], params:
         config=AutoencoderConfig(**network),
         params=params,
         crops=centre_crops(read_all(_TRAIN_DATA.value), size=_CROP.value),
-        ladder=LadderConfig(classes=_CLASSES.value),
+        ladder=LadderConfig(classes=_CLASSES.value, spacing=_SPACING.value),
     )
     return path, qualities
 
