@@ -114,7 +114,9 @@ def _source(task: PairTask, stage: str, params: Any, number: int, lumas: list[np
     crop, batch = training_flags.CROP_SIZE.value, training_flags.BATCH_SIZE.value
 
     def draw(store: Any, *, key: jax.Array) -> jax.Array:
-        return random_crops(store, key=key, batch_size=batch, crop_size=crop, flip=training_flags.FLIP.value)
+        flip = training_flags.FLIP.value
+        # Pairs of pixels as the codec will see them, which stand for one of the small picture.
+        return random_crops(store, key=key, batch_size=batch, crop_size=crop, flip=flip, grid=2)
 
     return ResidentSource(store_photos(pictures, crop_size=crop), draw, batch)
 

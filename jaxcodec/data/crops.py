@@ -89,6 +89,7 @@ def random_crops(
     crop_size: int,
     flip: bool = True,
     min_scale: float = 1.0,
+    grid: int = 1,
 ) -> jax.Array:
     """Draw uint8 `[B, S, S, 3]`: uniform over photos and positions; traceable.
 
@@ -105,18 +106,22 @@ def random_crops(
     min_scale
         Shrink by a factor drawn log-uniformly from `[min_scale, 1]`, but never so far that the photo would be
         smaller than the crop; anti-aliased.
+    grid
+        Rows and columns begin at multiples of this, in the photo before it is shrunk.
     """
     keys = jax.random.split(key, 5)
     n = store.start.shape[0]
     photo = jax.random.randint(keys[0], (batch_size,), 0, n)
     height, width = jnp.take(store.height, photo), jnp.take(store.width, photo)
     if min_scale == 1.0:
-        crops = _windows(store, keys[1:3], photo, jnp.full((batch_size,), crop_size, jnp.int32), crop_size)
+        crops = _windows(
+            store, keys[1:3], photo, jnp.full((batch_size,), crop_size, jnp.int32), crop_size, grid
+        )
     else:
         smallest = jnp.maximum(min_scale, crop_size / jnp.minimum(height, width))
         scale = smallest ** jax.random.uniform(keys[4], (batch_size,))
         side = jnp.minimum(jnp.round(crop_size / scale).astype(jnp.int32), jnp.minimum(height, width))
-        windows = _windows(store, keys[1:3], photo, side, math.ceil(crop_size / min_scale))
+        windows = _windows(store, keys[1:3], photo, side, math.ceil(crop_size / min_scale), grid)
         crops = jax.vmap(partial(_shrink, crop_size=crop_size))(windows, side)
     if not flip:
         return crops
@@ -124,11 +129,13 @@ def random_crops(
     return jnp.where(mirrored[:, None, None, None], crops[:, :, ::-1], crops)
 
 
-def _windows(store: PhotoStore, keys: jax.Array, photo: jax.Array, side: jax.Array, size: int) -> jax.Array:
+def _windows(
+    store: PhotoStore, keys: jax.Array, photo: jax.Array, side: jax.Array, size: int, grid: int
+) -> jax.Array:
     """Windows `[B, size, size, 3]` whose first `side` rows and columns lie at random within the photos."""
     height, width = jnp.take(store.height, photo), jnp.take(store.width, photo)
-    row = jax.random.randint(keys[0], side.shape, 0, height - side + 1)
-    column = jax.random.randint(keys[1], side.shape, 0, width - side + 1)
+    row = grid * jax.random.randint(keys[0], side.shape, 0, (height - side) // grid + 1)
+    column = grid * jax.random.randint(keys[1], side.shape, 0, (width - side) // grid + 1)
     ramp = jnp.arange(size)[None]
     # Beyond the photo's end (only where side < size) the last row and column are repeated.
     rows = jnp.minimum(row[:, None] + ramp, height[:, None] - 1)

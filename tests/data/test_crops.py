@@ -118,3 +118,14 @@ def test_shrinking_never_makes_a_photo_smaller_than_the_crop():
     ).astype(int)
     slope = (crops[:, 8, 12, 0] - crops[:, 8, 3, 0]) / 90
     assert slope.max() < 1.4  # 20 / 16 = 1.25
+
+
+def test_crops_begin_on_the_grid_and_still_reach_the_photos_ends():
+    # The value says where a pixel lies: rows in the first channel, columns in the second.
+    row, column = np.mgrid[:13, :20].astype(np.uint8)
+    store = store_photos([np.stack([row, column, row], axis=-1)], crop_size=6)
+    crops = np.asarray(
+        random_crops(store, key=jax.random.key(0), batch_size=400, crop_size=6, flip=False, grid=4)
+    )
+    assert set(crops[:, 0, 0, 0].tolist()) == {0, 4}
+    assert set(crops[:, 0, 0, 1].tolist()) == {0, 4, 8, 12}
