@@ -20,17 +20,15 @@ seed. Reported is the loss on other photos, rounded: bits per pixel, by histogra
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
+from experiments.short_training import averaged_params, train
 from jaxcodec.codecs.theis2017.codec import AutoencoderCodec
 from jaxcodec.codecs.theis2017.export import interpolated_steps
 from jaxcodec.codecs.theis2017.model import STRIDE, AutoencoderConfig
@@ -38,7 +36,6 @@ from jaxcodec.coding.ladder import fit_ladder
 from jaxcodec.data.crops import centre_crops
 from jaxcodec.data.files import write_bytes
 from jaxcodec.data.stream import read_all
-from jaxcodec.training.checkpoint import Checkpoints
 from jaxcodec.zoo.weights import Weights, round_params, save_weights
 
 _TRAIN_DATA = flags.DEFINE_string("train_data", None, "Training photos.", required=True)
@@ -56,26 +53,25 @@ LAMBDA = 0.0068
 OTHERS = (0.0015, 0.031)
 
 
-def _train(name: str, *arguments: str) -> Path:
+def _train(name: str, *arguments: str, steps: int) -> Path:
     """Run `experiments.theis2017` unless it has been; its workdir."""
     folder = Path(_WORKDIR.value) / name
-    command = [
-        *(sys.executable, "-m", "experiments.theis2017", f"--train_data={_TRAIN_DATA.value}"),
-        *(f"--workdir={folder}", f"--channels={_CHANNELS.value}", f"--batch_size={_BATCH_SIZE.value}"),
-        *(f"--learning_rate={_RATE.value}", "--ema_decay=0.99", f"--steps={_STEPS.value}", *arguments),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    train(
+        "theis2017",
+        folder,
+        *(f"--train_data={_TRAIN_DATA.value}", f"--channels={_CHANNELS.value}"),
+        *(f"--batch_size={_BATCH_SIZE.value}", f"--learning_rate={_RATE.value}", "--ema_decay=0.99"),
+        f"--log_every={steps}",
+        *arguments,
+        steps=steps,
+    )
     return folder
 
 
 def _read(workdir: Path) -> tuple[AutoencoderConfig, dict[str, Any], float]:
     """Network, averaged parameters and training seconds of a run."""
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state, stored = checkpoints.read()
-    config = AutoencoderConfig(**stored["description"]["network"])
-    return config, jax.tree.map(np.asarray, state["ema_params"]), float(state["elapsed"])
+    network, params, seconds = averaged_params(workdir)
+    return AutoencoderConfig(**network), params, seconds
 
 
 def _export_network(workdir: Path) -> Path:
@@ -120,12 +116,12 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
     # orbax tells each of its steps.
     logging.set_verbosity(logging.ERROR)
-    train = centre_crops(read_all(str(_TRAIN_DATA.value)), size=128)
+    fit_on = centre_crops(read_all(str(_TRAIN_DATA.value)), size=128)
     test = centre_crops(read_all(str(_TEST_DATA.value)), size=256)
     rows = []
 
     def note(arm: str, weight: float, seed: str, folder: Path) -> None:
-        rows.append({"arm": arm, "lambda": weight, "seed": int(seed), **measure(folder, train, test)})
+        rows.append({"arm": arm, "lambda": weight, "seed": int(seed), **measure(folder, fit_on, test)})
         tqdm.write(
             "{arm:16}  lambda {lambda:g}  seed {seed}  loss {loss:.4f}  {bpp:.4f} bpp  {psnr:.2f} dB".format(
                 **rows[-1]
@@ -141,16 +137,22 @@ def main(argv: Sequence[str]) -> None:
                 ("noise", "--quantiser=noise"),
             ):
                 extra = ("--plateau_window=15",) if arm == "incremental" else ()
-                note(arm, LAMBDA, seed, _train(f"{arm}_{seed}", *own, flag, *extra))
+                note(arm, LAMBDA, seed, _train(f"{arm}_{seed}", *own, flag, *extra, steps=_STEPS.value))
                 progress.update()
             base = _export_network(Path(_WORKDIR.value) / f"straight_through_{seed}")
             for weight in OTHERS:
                 other = (f"--seed={seed}", f"--lambdas={weight}")
-                note("separate", weight, seed, _train(f"separate_{weight:g}_{seed}", *other))
+                note(
+                    "separate",
+                    weight,
+                    seed,
+                    _train(f"separate_{weight:g}_{seed}", *other, steps=_STEPS.value),
+                )
                 progress.update()
                 for arm in ("scales", "scales_and_prior"):
-                    limits = (f"--init_weights={base}", f"--train={arm}", f"--steps={_SCALE_STEPS.value}")
-                    note(arm, weight, seed, _train(f"{arm}_{weight:g}_{seed}", *other, *limits))
+                    start = (f"--init_weights={base}", f"--train={arm}")
+                    folder = _train(f"{arm}_{weight:g}_{seed}", *other, *start, steps=_SCALE_STEPS.value)
+                    note(arm, weight, seed, folder)
                     progress.update()
     settings = {
         flag: flags.FLAGS[flag].value

@@ -11,8 +11,6 @@ all iterations, and the PSNR after the first, the middle and the last one. Finis
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from absl import app, flags
 from tqdm import tqdm
 
+from experiments.short_training import train
 from jaxcodec.data.files import write_bytes
 
 _TRAIN_DATA = flags.DEFINE_string("train_data", None, "Training photos.", required=True)
@@ -41,31 +40,26 @@ _LOG_EVERY = flags.DEFINE_integer("log_every", 100, "Updates that are averaged."
 _REPORTED = ("loss", "psnr_first", "psnr_middle", "psnr_last", "elapsed")
 
 
-def _last_metrics(folder: Path) -> dict[str, Any] | None:
-    """The last line of a run's log, None where it is not finished."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    last = json.loads(lines[-1]) if lines else {}
-    return last if last.get("step") == _STEPS.value else None
-
-
 def _run(variant: str, seed: str) -> dict[str, Any]:
     unit, framework = variant.split("/")
     folder = Path(_WORKDIR.value) / f"{unit}_{framework}_{seed}"
-    if _last_metrics(folder) is None:
-        command = [
-            *(sys.executable, "-m", "experiments.toderici2017", f"--train_data={_TRAIN_DATA.value}"),
-            *(f"--workdir={folder}", f"--unit={unit}", f"--framework={framework}", f"--seed={seed}"),
-            *(f"--width={_WIDTH.value}", f"--iterations={_ITERATIONS.value}", f"--steps={_STEPS.value}"),
-            *(f"--batch_size={_BATCH_SIZE.value}", f"--learning_rate={_RATE.value}"),
-            f"--log_every={_LOG_EVERY.value}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    last = _last_metrics(folder)
-    if last is None:
-        raise RuntimeError(f"{folder}/metrics.jsonl has no line for step {_STEPS.value}")
+    last = train(
+        "toderici2017",
+        folder,
+        *(
+            f"--train_data={_TRAIN_DATA.value}",
+            f"--unit={unit}",
+            f"--framework={framework}",
+            f"--seed={seed}",
+        ),
+        *(
+            f"--width={_WIDTH.value}",
+            f"--iterations={_ITERATIONS.value}",
+            f"--batch_size={_BATCH_SIZE.value}",
+        ),
+        *(f"--learning_rate={_RATE.value}", f"--log_every={_LOG_EVERY.value}"),
+        steps=_STEPS.value,
+    )
     return {
         "unit": unit,
         "framework": framework,
