@@ -10,7 +10,7 @@ is the rate at which the mean falls through 0. A picture where a system has no f
 bytes is left out for it, and counted ("n").
 
 `--bicubic_weights` are those of the first stage of the training: RecCNN after a plain bicubic reduction. The
-restorer is measured on plain JPEG files of the same pictures, from Q 10 to Q 90.
+restorer is measured on plain JPEG files of the same pictures, from Q 10 to Q 90, where `--codecs` has JPEG.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def measure_picture(
             },
         }
     gains = {}
-    for quality in RESTORED:
+    for quality in RESTORED if "jpeg" in codecs else ():
         decoded = jpeg.decode(jpeg.encode(image, quality))
         restored = restorer.restore_luma(decoded, jpeg_coarseness(luma_table(quality)))
         gains[str(quality)] = {
@@ -198,6 +198,8 @@ def text_of(content: dict[str, Any]) -> str:
                 gains = [mean_at(rows, quality, system, by[0]) for quality in ANCHORS]
                 cells = ["   -  " if gain is None else f"{gain[0][2]:+6.2f}" for gain in gains]
                 lines.append(f"    {system:34} " + " ".join(cells) + f"  {crossover(rows, system, by[0])}")
+        if not rows[0]["restored"]:
+            continue
         lines.append("  RecCNN as a restorer of JPEG files: PSNR in dB, SSIM, gains, least gain")
         for quality in RESTORED:
             pairs = np.array([row["restored"][str(quality)]["psnr"] for row in rows])
