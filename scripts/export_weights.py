@@ -3,7 +3,7 @@ r"""Make a weight file from a training run: float16 parameters and their integer
 python scripts/export_weights.py --workdir=runs/balle2017_013 --quality=4
 python scripts/export_weights.py --workdir=runs/toderici2017 --coder_workdir=runs/binary_rnn
 python scripts/export_weights.py --workdir=runs/theis2017 --train_data=PHOTOS
-python scripts/export_weights.py --pq --weights=FILE.safetensors --train_data=PHOTOS --lambda=0.013
+python scripts/export_weights.py --pq --weights=FILE.safetensors,... --lambda=0.013,... --train_data=PHOTOS
 
 writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE`; with `--zoo` it becomes the weights
 that everybody encodes with.
@@ -17,6 +17,8 @@ variant `<codec>-pq`.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,11 +41,12 @@ from jaxcodec.codecs.toderici2016 import export as toderici2016
 from jaxcodec.codecs.toderici2016.model import ThumbnailConfig
 from jaxcodec.codecs.toderici2017 import export as toderici2017
 from jaxcodec.codecs.toderici2017.model import RecurrentConfig
-from jaxcodec.data.crops import centre_crops, random_crops, store_photos
+from jaxcodec.data.crops import PhotoStore, centre_crops, random_crops, store_photos
 from jaxcodec.data.stream import read_all
 from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
 from jaxcodec.entropy.binary_rnn_export import integer_arrays
 from jaxcodec.ops.quantise import additive_uniform_noise
+from jaxcodec.pq.activations import output_importance
 from jaxcodec.pq.finetune import Tuner
 from jaxcodec.pq.parameters import QuantisedParams, to_artefact
 from jaxcodec.pq.quantise import Setting, quantise
@@ -82,10 +85,10 @@ _ZOO = flags.DEFINE_boolean(
 _DATA = flags.DEFINE_string("data", "", "With --zoo: what it was trained on, and the licence.")
 _DEVICE = flags.DEFINE_string("device_time", "", "With --zoo: on what and for how long.")
 _PQ = flags.DEFINE_boolean("pq", False, "Quantise the networks of --weights.")
-_WEIGHTS = flags.DEFINE_string(
-    "weights", None, "With --pq: the weight file, with parameters and without ladder."
+_WEIGHTS = flags.DEFINE_list("weights", None, "With --pq: weight files, with parameters and without ladders.")
+_LAMBDA = flags.DEFINE_list(
+    "lambda", None, "With --pq: for each file, weight of 255^2 * MSE against bits per pixel."
 )
-_LAMBDA = flags.DEFINE_float("lambda", None, "With --pq: weight of 255^2 * MSE against bits per pixel.")
 _STEPS = flags.DEFINE_integer("steps", 200, "With --pq: updates of the codebooks.", lower_bound=0)
 _RATE = flags.DEFINE_float("learning_rate", 3e-4, "With --pq: of Adam, at first.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -195,95 +198,106 @@ def main(argv: Sequence[str]) -> None:
 
 
 _CROP_SIZE = 128
-_ACTIVATIONS = 24
-_ITERATIONS = 40
+_ACTIVATIONS = 16
+_ITERATIONS = 20
+_BLOCK, _CENTROIDS = 3, 1024
 
 
-def _pq_settings(params: dict[str, Any]) -> dict[str, Setting]:
-    """Blocks of a row of a 5x5 kernel; finer ones where there are few weights: next to the pixels."""
-    settings = {}
-    for name, kernel in flatten(params).items():
-        if name.endswith("kernel"):
-            K, few = kernel.shape[0], kernel.size < 50_000
-            large = kernel.size > 300_000
-            settings[name] = Setting(3, 512) if few and K % 3 == 0 else Setting(K, 128 if large else 256)
-    return settings
-
-
-def _quantised(weights: Weights, photos: list[np.ndarray]) -> QuantisedParams:
-    """Quantise and tune analysis and synthesis; see the module."""
-    coder = TransformCoder(TransformConfig(**weights.config))
-    weight: float = _LAMBDA.value or 0.0
+@functools.cache
+def _programs(config: TransformConfig) -> tuple[Callable[[Any, Any], Any], Callable[..., jax.Array], Tuner]:
+    """The network as `apply(params, x)`, a probe of what its outputs mind, and the tuner on rate and distortion."""
+    coder = TransformCoder(config)
 
     def rounded(params: Any, x: jax.Array) -> Any:
         return coder.apply({"params": params}, x, quantise=jnp.round)
 
-    def loss(params: Any, batch: jax.Array, *, key: jax.Array) -> jax.Array:
-        x = batch.astype(jnp.float32) / 255.0
+    def loss(params: Any, batch: Any, *, key: jax.Array) -> jax.Array:
+        crops, weight = batch
+        x = crops.astype(jnp.float32) / 255.0
         coded: Any = coder.apply({"params": params}, x, quantise=partial(additive_uniform_noise, key=key))
         reconstruction, likelihoods = coded
-        bpp = -jnp.log2(likelihoods).sum() / (x.shape[0] * _CROP_SIZE**2)
+        bpp = -jnp.log2(likelihoods).sum() / math.prod(x.shape[:3])
         return bpp + weight * 255.0**2 * jnp.mean(jnp.square(reconstruction - x))
 
-    store = store_photos(photos, crop_size=_CROP_SIZE)
-    draw = jax.jit(partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE))
-    some = random_crops(store, key=jax.random.key(1), batch_size=_ACTIVATIONS, crop_size=_CROP_SIZE)
-    settings = _pq_settings({part: weights.params[part] for part in ("analysis", "synthesis")})
+    def probe(params: Any, batch: Any) -> jax.Array:
+        # With u, v random, the mean squared gradient of u . x^ + v . y along a layer's output e is what errors there do
+        # to pixels and latents: |dx^/de|^2 + |dy/de|^2, each in the units of the loss (a bit per squared latent).
+        x, weight = batch
+        y: Any = coder.apply({"params": params}, x, method=coder.analyse)
+        decoded: Any = coder.apply({"params": params}, y, method=coder.synthesise)
+        u, v = (jax.random.normal(jax.random.key(i), a.shape) for i, a in ((5, decoded), (6, y)))
+        scale = jnp.sqrt(weight * 255.0**2 / config.image_channels)
+        return scale * jnp.vdot(u, decoded) + jnp.vdot(v, y)
+
+    return rounded, probe, Tuner(loss, optax.chain(optax.scale_by_adam(), optax.scale(-1.0)))
+
+
+def _quantised(weights: Weights, weight: float, store: PhotoStore) -> QuantisedParams:
+    """Quantise and tune analysis and synthesis; see the module."""
+    rounded, probe, tuner = _programs(TransformConfig(**weights.config))
+    crops = random_crops(store, key=jax.random.key(1), batch_size=_ACTIVATIONS, crop_size=_CROP_SIZE)
+    x = crops.astype(jnp.float32) / 255.0
+    names = [name for name in flatten(weights.params) if name.endswith("kernel")]
+    importance = output_importance(probe, weights.params, (x, jnp.float32(weight)), names)
     start = quantise(
         rounded,
         weights.params,
-        some.astype(jnp.float32) / 255.0,
-        settings,
+        x,
+        {name: Setting(_BLOCK, _CENTROIDS, np.asarray(importance[name])) for name in names},
         key=jax.random.key(0),
         iterations=_ITERATIONS,
     )
-    batches = (draw(store, key=jax.random.key(2 + step)) for step in range(_STEPS.value))
-    tuned, losses = Tuner(loss, optax.chain(optax.scale_by_adam(), optax.scale(-1.0))).tune(
+    draw = jax.jit(partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE))
+    tuned, losses = tuner.tune(
         start,
-        batches,
-        learning_rate=lambda step: _RATE.value * 0.5 * (1 + float(np.cos(np.pi * step / _STEPS.value))),
+        ((draw(store, key=jax.random.key(2 + i)), jnp.float32(weight)) for i in range(_STEPS.value)),
+        learning_rate=lambda step: _RATE.value * 0.5 * (1 + math.cos(math.pi * step / _STEPS.value)),
         key=jax.random.key(0),
         train_others=True,
     )
     tenth = max(1, len(losses) // 10)
     shown = [f"{np.mean(losses[i : i + tenth]):.3f}" for i in range(0, len(losses), tenth)]
-    print(f"{weights.path.name}: loss {' '.join(shown)}")
+    print(f"{weights.path.name}: loss {' '.join(shown)}", flush=True)
     others = {name: value for name, value in tuned.others.items() if not name.startswith("prior/")}
     return QuantisedParams(tuned.codes, others)
 
 
 def _export_quantised() -> None:
-    if _WEIGHTS.value is None or _TRAIN_DATA.value is None or _LAMBDA.value is None:
+    if not _WEIGHTS.value or _TRAIN_DATA.value is None or _LAMBDA.value is None:
         raise app.UsageError("--pq needs --weights, --train_data and --lambda")
-    weights = load_weights(_WEIGHTS.value)
-    if weights.codec not in ("balle2017", "bmshj2018") or "prior" not in weights.params:
-        raise app.UsageError(f"--pq quantises dense weights of balle2017 and bmshj2018, not {weights.path}")
-    quantised = _quantised(weights, read_all(_TRAIN_DATA.value))
-    config = {"quality": weights.quality, "network": weights.config}
-    artefact = to_artefact(quantised, architecture=weights.codec, config=config)
+    if len(_WEIGHTS.value) != len(_LAMBDA.value):
+        raise app.UsageError("--pq needs as many numbers in --lambda as files in --weights")
+    store = store_photos(read_all(_TRAIN_DATA.value), crop_size=_CROP_SIZE)
     folder = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
-    path = save_quantised(folder, artefact)
-    parameters = sum(value.size for value in artefact.parameters().values())
-    size = path.stat().st_size
-    print(f"{path}  {size} bytes, {2 * parameters / size:.2f} times smaller than its parameters in float16")
-    if _ZOO.value:
-        (old,) = [entry for entry in manifest.entries() if entry.file.name == weights.path.name]
-        names = ("lambda", "steps", "learning_rate", "batch_size")
-        shown = " ".join(f"--{name}={flags.FLAGS[name].value}" for name in names)
-        command = (
-            f"python scripts/export_weights.py --pq --weights={weights.path.name} --train_data=PHOTOS {shown}"
-        )
-        manifest.add(
-            {
-                "file": path.name,
-                "codec": f"{weights.codec}-pq",
-                "quality": weights.quality,
-                "current": True,
-                "network": weights.config,
-                "training": old.details["training"],
-                "quantised": {"from": weights.path.name, "command": command, "bytes": size},
-            }
-        )
+    for file, weight in zip(_WEIGHTS.value, _LAMBDA.value, strict=True):
+        weights = load_weights(file)
+        if weights.codec not in ("balle2017", "bmshj2018") or "prior" not in weights.params:
+            raise app.UsageError(f"--pq quantises dense weights of balle2017 and bmshj2018, not {file}")
+        config = {"quality": weights.quality, "network": weights.config}
+        quantised = _quantised(weights, float(weight), store)
+        path = save_quantised(folder, to_artefact(quantised, architecture=weights.codec, config=config))
+        parameters = sum(value.size for value in flatten(quantised.dense()).values())
+        size = path.stat().st_size
+        print(f"{path}  {size} bytes; {4 * parameters / size:.2f} times smaller than in float32", flush=True)
+        if _ZOO.value:
+            _install_quantised(weights, path, weight, size)
+
+
+def _install_quantised(weights: Weights, path: Path, weight: str, size: int) -> None:
+    (old,) = [entry for entry in manifest.entries() if entry.file.name == weights.path.name]
+    shown = " ".join(f"--{flag.name}={flag.value}" for flag in (_STEPS, _RATE, _BATCH_SIZE))
+    command = f"python scripts/export_weights.py --pq --weights={weights.path.name} --lambda={weight}"
+    manifest.add(
+        {
+            "file": path.name,
+            "codec": f"{weights.codec}-pq",
+            "quality": weights.quality,
+            "current": True,
+            "network": weights.config,
+            "training": old.details["training"],
+            "quantised": {"command": f"{command} --train_data=PHOTOS {shown}", "bytes": size},
+        }
+    )
 
 
 def _read(workdir: str) -> tuple[dict[str, Any], dict[str, Any]]:

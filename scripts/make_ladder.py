@@ -7,13 +7,12 @@ For each network of the codec (those of the zoo, or `--weights FILE,FILE,...`) t
 are quantised with steps around the one it was trained for, and coding tables are made for each. The new files hold
 tables only and stand beside the files with the parameters. At a whole quality the step is the trained one. Between
 two networks both serve: each reaches `--overlap` hundredths beyond the middle, so that a rate that falls between
-them on some picture is found on one side.
+them on some picture is found on one side. `--whole` makes no rungs but those of the whole qualities: a small file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from jaxcodec.codecs.balle2017.codec import TransformCodec
 from jaxcodec.codecs.balle2017.model import STRIDE
-from jaxcodec.codecs.ladders import LadderConfig, network_ladder
+from jaxcodec.codecs.ladders import LadderConfig, network_ladder, single_rung
 from jaxcodec.coding.ladder import Ladder
 from jaxcodec.data.crops import centre_crops
 from jaxcodec.data.stream import read_all
@@ -40,6 +39,7 @@ _BLOCK = flags.DEFINE_integer("block", 1, "Side of a block of one class, in late
 _SPACING = flags.DEFINE_integer("spacing", 4, "Hundredths of quality between rungs.", lower_bound=1)
 _OVERLAP = flags.DEFINE_integer("overlap", 12, "Hundredths beyond the middle.", lower_bound=0)
 _DISTORTION_WEIGHT = flags.DEFINE_float("distortion_weight", 16.0, "Bits per squared step, for the encoder.")
+_WHOLE = flags.DEFINE_boolean("whole", False, "Only the whole qualities.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder; that of the weights when not given.")
 _ZOO = flags.DEFINE_boolean("zoo", False, "Supersede the codec's rows in the zoo's manifest.")
 
@@ -63,8 +63,14 @@ def main(argv: Sequence[str]) -> None:
     codec = TransformCodec(_CODEC.value, {})
     analysed = [codec.analyse(codec.build(weights), crops) for weights in tqdm(networks, disable=None)]
     config = LadderConfig(_CLASSES.value, _BLOCK.value, _SPACING.value, _DISTORTION_WEIGHT.value)
-    make = partial(network_ladder, pixels_per_position=STRIDE**2, overlap=_OVERLAP.value, config=config)
-    for weights, ladder in zip(networks, make(analysed, [w.quality for w in networks]), strict=True):
+    shared: dict[str, Any] = {"pixels_per_position": STRIDE**2, "config": config}
+    if _WHOLE.value:
+        pairs = zip(analysed, networks, strict=True)
+        ladders = [single_rung(latents, weights.quality, **shared) for latents, weights in pairs]
+    else:
+        qualities = [weights.quality for weights in networks]
+        ladders = network_ladder(analysed, qualities, overlap=_OVERLAP.value, **shared)
+    for weights, ladder in zip(networks, ladders, strict=True):
         folder = weights.path.parent if _OUTPUT.value is None else Path(_OUTPUT.value)
         path = save_weights(
             folder,
@@ -98,7 +104,8 @@ def _row(weights: Weights, path: Path, ladder: Ladder) -> dict[str, Any]:
         **{name: old.details[name] for name in ("quantised",) if name in old.details},
         "ladder": f"python scripts/make_ladder.py --codec={_CODEC.value} --train_data=PHOTOS "
         + " ".join(f"--{flag.name}={flag.value}" for flag in (_CROP, _CLASSES, _BLOCK, _SPACING, _OVERLAP))
-        + f" --distortion_weight={_DISTORTION_WEIGHT.value:g}",
+        + f" --distortion_weight={_DISTORTION_WEIGHT.value:g}"
+        + (" --whole" if _WHOLE.value else ""),
     }
 
 

@@ -156,6 +156,21 @@ def network_ladder(
     return ladders
 
 
+def single_rung(
+    latents: Sequence[np.ndarray], quality: int, *, pixels_per_position: int, config: LadderConfig
+) -> Ladder:
+    """A ladder with the one rung of a network's own step, 1: for a small file. Parameters as `network_ladder`."""
+    return fit_ladder(
+        _stacked(latents),
+        np.ones((1, latents[0].shape[2]), np.float32),
+        np.array([100 * quality], np.int32),
+        pixels_per_position=pixels_per_position,
+        classes=config.classes,
+        block=config.block,
+        weight=config.weight,
+    )
+
+
 def _stacked(latents: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Crops one above the other, 16 to a picture, where they are of one width: a tenth of the calls.
 

@@ -63,7 +63,13 @@ def find_layers(apply: Apply, params: Mapping[str, Any], batch: Any) -> list[Lay
 
 
 def gram_matrices(
-    apply: Apply, params: Mapping[str, Any], batch: Any, blocks: Mapping[str, int], *, key: jax.Array
+    apply: Apply,
+    params: Mapping[str, Any],
+    batch: Any,
+    blocks: Mapping[str, int],
+    *,
+    key: jax.Array,
+    factors: Mapping[str, jax.Array] | None = None,
 ) -> dict[str, jax.Array]:
     """`X^T X / rows` of layers, float32 `[d, d]` by kernel name; traceable.
 
@@ -78,6 +84,8 @@ def gram_matrices(
         d of each kernel that is wanted.
     key
         Of the random parts.
+    factors
+        What the inputs of some layers are multiplied by first, `[I]`.
     """
     sums: dict[str, tuple[jax.Array, int]] = {}
 
@@ -85,6 +93,8 @@ def gram_matrices(
         name = _name(module)
         if name in blocks:
             draw = jax.random.fold_in(key, list(blocks).index(name))
+            if factors and name in factors:
+                x = x * factors[name].reshape((1,) * (x.ndim - 1) + (-1,))
             rows = block_inputs(module, x, blocks[name], key=draw)
             total, count = sums.get(name, (jnp.zeros((), jnp.float32), 0))
             product = jnp.matmul(rows.T, rows, precision=jax.lax.Precision.HIGHEST)
@@ -95,6 +105,61 @@ def gram_matrices(
     if missing:
         raise ValueError(f"the network does not run {', '.join(sorted(missing))}")
     return {name: total / count for name, (total, count) in sums.items()}
+
+
+def input_strengths(
+    apply: Apply, params: Mapping[str, Any], batch: Any, names: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Root mean square of each input channel of layers, `[I]` by kernel name; traceable."""
+    squares: dict[str, list[jax.Array]] = {}
+
+    def see(module: nn.Module, x: jax.Array) -> None:
+        if _name(module) in names:
+            mean = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=tuple(range(x.ndim - 1)))
+            squares.setdefault(_name(module), []).append(mean)
+
+    _watched(apply, params, batch, see)
+    return {name: jnp.sqrt(sum(values[1:], values[0]) / len(values)) for name, values in squares.items()}
+
+
+def output_importance(
+    loss: Callable[[Any, Any], jax.Array], params: Mapping[str, Any], batch: Any, names: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Root mean square of a loss's gradient along each output channel of layers, `[O]` by kernel name.
+
+    `loss(params, batch)` is a scalar. To know what small errors e of a layer do to the network's output z, let it be a
+    random projection: the mean squared gradient of `u . z`, u white noise, is `|dz/de|^2` (Hutchinson's estimate of the
+    diagonal of Gauss and Newton's matrix). A trained loss will not do: its gradient is small wherever it is at rest.
+    """
+    shapes: list[tuple[str, Any]] = []
+
+    def run(deltas: list[jax.Array] | None, params: Any, batch: Any) -> jax.Array:
+        seen = 0
+
+        def interceptor(next_function: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+            nonlocal seen
+            y = next_function(*args, **kwargs)
+            wanted = context.method_name == "__call__" and isinstance(context.module, _KINDS)
+            if wanted and _name(context.module) in names:
+                if deltas is None:
+                    shapes.append((_name(context.module), y))
+                else:
+                    y = y + deltas[seen]
+                    seen += 1
+            return y
+
+        with nn.intercept_methods(interceptor):
+            return loss(params, batch)
+
+    jax.eval_shape(lambda params, batch: run(None, params, batch), params, batch)
+    zeros = [jnp.zeros(y.shape, y.dtype) for _, y in shapes]
+    gradients = jax.jit(jax.grad(run))(zeros, params, batch)
+    squares: dict[str, jax.Array] = {}
+    for (name, _), gradient in zip(shapes, gradients, strict=True):
+        squares[name] = squares.get(name, 0.0) + jnp.sum(
+            jnp.square(gradient), axis=tuple(range(gradient.ndim - 1))
+        )
+    return {name: jnp.sqrt(value) for name, value in squares.items()}
 
 
 def block_inputs(module: nn.Module, x: jax.Array, block: int, *, key: jax.Array) -> jax.Array:

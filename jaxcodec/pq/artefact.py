@@ -1,8 +1,8 @@
 r"""The file of a quantised network: codebooks and packed indices, and every other parameter. numpy only, never jax.
 
     magic "JXPQ", version (1 byte), length of the header (4 bytes, little endian), the header (JSON, deflated),
-    per kernel the codebook (float16, [K, d]) and then the indices (log2 K bits each, most significant bit first: the
-    lowest 8 bits of all, then the higher ones),
+    per kernel the codebook (float16, [K, d]), then the indices (log2 K bits each, most significant bit first: the
+    lowest 8 bits of all, then the higher ones), then its scales if it has some (float16, [I] and [O]),
     the other arrays, CRC-32 of all before (4 bytes)
 
 The header names architecture and configuration, the hash of the two, and every array with its shape. So the payload is
@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxcodec.coding.bit_fields import pack_fields, packed_size, unpack_fields
 from jaxcodec.errors import CorruptFile, TooLarge, TruncatedFile, UnknownCodec
-from jaxcodec.pq.layouts import count_blocks, from_blocks
+from jaxcodec.pq.layouts import count_blocks, from_blocks, rescale
 
 MAGIC = b"JXPQ"
 _VERSION = 1
@@ -51,15 +51,21 @@ class CodedKernel:
         float16 `[K, d]`, K a power of two.
     indices
         Integers `[n]`, 0..K-1, of the blocks in the order of `jaxcodec.pq.layouts`.
+    scales
+        Factors of inputs and outputs, float16 `[I]` and `[O]`, that what the codebook gives is multiplied by; or None.
     """
 
     shape: tuple[int, ...]
     codebook: np.ndarray
     indices: np.ndarray
+    scales: tuple[np.ndarray, np.ndarray] | None = None
 
     def dense(self) -> np.ndarray:
         """The kernel, float32."""
-        return np.ascontiguousarray(from_blocks(self.codebook.astype(np.float32)[self.indices], self.shape))
+        kernel = from_blocks(self.codebook.astype(np.float32)[self.indices], self.shape)
+        if self.scales is not None:
+            kernel = rescale(kernel, *(scale.astype(np.float32) for scale in self.scales))
+        return np.ascontiguousarray(kernel)
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,15 @@ def write_artefact(artefact: Artefact) -> bytes:
             raise ValueError(f"{name}: a codebook float16 [K, d] and an index to each block are needed")
         if indices.min() < 0 or indices.max() >= K:
             raise ValueError(f"{name}: an index lies outside 0..{K - 1}")
-        kernels.append({"name": name, "shape": list(kernel.shape), "d": d, "K": K})
+        scales = kernel.scales or ()
+        if [(scale.dtype, scale.shape) for scale in scales] != [
+            (np.dtype(np.float16), (side,)) for side in (kernel.shape[-2:] if scales else ())
+        ]:
+            raise ValueError(f"{name}: scales must be float16 [I] and [O]")
+        row = {"name": name, "shape": list(kernel.shape), "d": d, "K": K}
+        kernels.append(row | ({"scaled": 1} if scales else {}))
         payload += [kernel.codebook.astype("<f2").tobytes(), *_pack(indices, width)]
+        payload += [scale.astype("<f2").tobytes() for scale in scales]
     for name, value in sorted(artefact.others.items()):
         if value.dtype.name not in _DTYPES:
             raise ValueError(f"{name}: {value.dtype} is neither float16 nor float32")
@@ -193,7 +206,8 @@ def _read(data: bytes, length: int, name: str) -> Artefact:
         shape, block, K = tuple(map(int, row["shape"])), int(row["d"]), int(row["K"])
         count = count_blocks(shape, block)
         low, high = _widths(_width(K))
-        sizes += [2 * K * block, packed_size(count, low), packed_size(count, high)]
+        scales = 2 * sum(shape[-2:]) if "scaled" in row else 0
+        sizes += [2 * K * block, packed_size(count, low), packed_size(count, high), scales]
         parameters += _product(shape)
     for row in header["others"]:
         count = _product(row["shape"])
@@ -214,9 +228,7 @@ def _read(data: bytes, length: int, name: str) -> Artefact:
         parts.append(data[start : start + size])
         start += size
     pieces = iter(parts)
-    kernels = {
-        row["name"]: _read_kernel(row, next(pieces), next(pieces), next(pieces)) for row in header["kernels"]
-    }
+    kernels = {row["name"]: _read_kernel(row, *(next(pieces) for _ in range(4))) for row in header["kernels"]}
     others = {
         row["name"]: np.frombuffer(next(pieces), _DTYPES[row["dtype"]]).reshape(row["shape"]).copy()
         for row in header["others"]
@@ -224,13 +236,19 @@ def _read(data: bytes, length: int, name: str) -> Artefact:
     return Artefact(str(header["architecture"]), dict(header["config"]), kernels, others)
 
 
-def _read_kernel(row: Mapping[str, Any], codebook: bytes, low: bytes, high: bytes) -> CodedKernel:
+def _read_kernel(
+    row: Mapping[str, Any], codebook: bytes, low: bytes, high: bytes, scales: bytes
+) -> CodedKernel:
     shape, block, K = tuple(map(int, row["shape"])), int(row["d"]), int(row["K"])
     count = count_blocks(shape, block)
     widths = _widths(_width(K))
     indices = unpack_fields(low, count, widths[0]).astype(np.uint16)
     indices |= unpack_fields(high, count, widths[1]).astype(np.uint16) << np.uint16(8)
-    return CodedKernel(shape, np.frombuffer(codebook, "<f2").reshape(K, block).astype(np.float16), indices)
+    codes = np.frombuffer(codebook, "<f2").reshape(K, block).astype(np.float16)
+    if "scaled" not in row:
+        return CodedKernel(shape, codes, indices)
+    both = np.frombuffer(scales, "<f2").astype(np.float16)
+    return CodedKernel(shape, codes, indices, (both[: shape[-2]], both[shape[-2] :]))
 
 
 def _product(shape: Any) -> int:

@@ -88,7 +88,8 @@ class Tuner:
             def of(trained: dict[str, Any]) -> jax.Array:
                 kernels = {}
                 for name, shape in shapes:
-                    rebuilt = Codes(trained["codebooks"][name], fixed["indices"][name], shape).dense()
+                    scales = fixed["scales"].get(name)
+                    rebuilt = Codes(trained["codebooks"][name], fixed["indices"][name], shape, scales).dense()
                     kernels[name] = jnp.where(fixed["active"][name], rebuilt, fixed["kernels"][name])
                 return loss(QuantisedParams({}, {**trained["others"], **kernels}).dense(), batch, key=key)
 
@@ -159,8 +160,7 @@ class Tuner:
                     f"the loss of update {step} is {float(value)}; lower the learning rate"
                 )
         codes = {
-            name: Codes(trained["codebooks"][name], each.indices, each.shape)
-            for name, each in quantised.codes.items()
+            name: each.with_codebook(trained["codebooks"][name]) for name, each in quantised.codes.items()
         }
         others = {**trained["others"], **{name: quantised.others[name] for name in later}}
         return QuantisedParams(codes, others), losses
@@ -189,7 +189,8 @@ def _arranged(
     # Copies, since the update takes over the memory of what it is given.
     others = {name: jnp.array(value) for name, value in quantised.others.items() if name not in later}
     masks = {"codebooks": mask, "others": dict.fromkeys(others, jnp.float32(train_others))}
-    fixed = {"indices": indices, "active": active, "kernels": kernels}
+    scales = {name: codes.scales for name, codes in quantised.codes.items() if codes.scales is not None}
+    fixed = {"indices": indices, "active": active, "kernels": kernels, "scales": scales}
     return {"codebooks": codebooks, "others": others}, fixed, masks, tuple(sorted(shapes.items()))
 
 

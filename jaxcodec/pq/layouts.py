@@ -39,6 +39,12 @@ def to_blocks(kernel: Any, block: int) -> Any:
     return kernel.transpose(rank - 1, rank - 2, *range(rank - 2)).reshape(count, block)
 
 
+def rescale(kernel: Any, inputs: Any, outputs: Any) -> Any:
+    """Multiply a kernel `[*K, I, O]` by factors of its inputs `[I]` and of its outputs `[O]`."""
+    lead = (1,) * (kernel.ndim - 2)
+    return kernel * inputs.reshape(*lead, -1, 1) * outputs.reshape(*lead, 1, -1)
+
+
 def from_blocks(blocks: Any, shape: Sequence[int]) -> Any:
     """Undo `to_blocks`: the kernel of `shape` `[*K, I, O]` whose blocks are `[n, d]`.
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxcodec.pq.artefact import Artefact, CodedKernel
-from jaxcodec.pq.layouts import from_blocks
+from jaxcodec.pq.layouts import from_blocks, rescale
 from jaxcodec.pq.size import CodedLayer
 
 
@@ -28,19 +28,27 @@ class Codes:
         int32 `[n]`.
     shape
         Of the kernel, `[*K, I, O]`.
+    scales
+        Factors of inputs `[I]` and of outputs `[O]`, or None.
     """
 
     codebook: jax.Array
     indices: jax.Array
     shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
+    scales: tuple[jax.Array, jax.Array] | None = None
 
     def dense(self) -> jax.Array:
         """The kernel. Its gradient reaches a centroid as the sum over the blocks that have it."""
-        return from_blocks(jnp.take(self.codebook, self.indices, axis=0), self.shape)
+        kernel = from_blocks(jnp.take(self.codebook, self.indices, axis=0), self.shape)
+        return kernel if self.scales is None else rescale(kernel, *self.scales)
 
     def as_layer(self) -> CodedLayer:
         """What its size depends on."""
-        return CodedLayer(self.shape, self.codebook.shape[1], self.codebook.shape[0])
+        return CodedLayer(self.shape, self.codebook.shape[1], self.codebook.shape[0], self.scales is not None)
+
+    def with_codebook(self, codebook: jax.Array) -> Codes:
+        """The same indices and scales with another codebook."""
+        return Codes(codebook, self.indices, self.shape, self.scales)
 
 
 @flax.struct.dataclass
@@ -66,13 +74,18 @@ class QuantisedParams:
     def as_stored(self, dtype: type = np.float16) -> QuantisedParams:
         """With codebooks as float16 and others as `dtype` hold them: what must be evaluated."""
         codes = {
-            name: Codes(each.codebook.astype(jnp.float16).astype(jnp.float32), each.indices, each.shape)
+            name: each.with_codebook(each.codebook.astype(jnp.float16).astype(jnp.float32))
             for name, each in self.codes.items()
         }
         others = {
             name: jnp.asarray(value).astype(dtype).astype(jnp.float32) for name, value in self.others.items()
         }
         return QuantisedParams(codes, others)
+
+
+def _halves(scales: tuple[jax.Array, jax.Array]) -> tuple[np.ndarray, np.ndarray]:
+    inputs, outputs = (np.asarray(scale).astype(np.float16) for scale in scales)
+    return inputs, outputs
 
 
 def unquantised(params: Mapping[str, Any]) -> QuantisedParams:
@@ -92,7 +105,12 @@ def to_artefact(
         If a number is too large for the type.
     """
     kernels = {
-        name: CodedKernel(each.shape, np.asarray(each.codebook).astype(np.float16), np.asarray(each.indices))
+        name: CodedKernel(
+            each.shape,
+            np.asarray(each.codebook).astype(np.float16),
+            np.asarray(each.indices),
+            None if each.scales is None else _halves(each.scales),
+        )
         for name, each in quantised.codes.items()
     }
     others = {name: np.asarray(value).astype(dtype) for name, value in quantised.others.items()}

@@ -14,10 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcodec.pq.activations import Apply, find_layers, gram_matrices
+from jaxcodec.pq.activations import Apply, find_layers, gram_matrices, input_strengths
 from jaxcodec.pq.kmeans import clamp_centroids, weighted_kmeans
-from jaxcodec.pq.layouts import count_blocks, to_blocks
+from jaxcodec.pq.layouts import count_blocks, rescale, to_blocks
 from jaxcodec.pq.parameters import Codes, QuantisedParams, unquantised
+
+_LEAST = 0.03
+"""No input or output is taken as weaker than this share of the strongest: it may not be as weak elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,15 @@ class Setting:
         d, weights to a block.
     centroids
         K wanted, a power of two; small layers get fewer (`jaxcodec.pq.kmeans.clamp_centroids`).
+    importance
+        How much the network's loss minds errors of each output, `[O]`; None for all alike (the paper's way). With it
+        inputs are weighed by their strength too, each by its own, and both factors are stored with the layer. See
+        `jaxcodec.pq.activations.output_importance`.
     """
 
     block: int
     centroids: int = 256
+    importance: np.ndarray | None = None
 
 
 AfterLayer = Callable[[QuantisedParams, str], QuantisedParams]
@@ -88,26 +96,61 @@ def quantise(
         if clamp_centroids(blocks, settings[name].centroids) < 2:
             raise ValueError(f"{name} has {blocks} blocks, too few for a codebook; leave it out")
     sizes = {name: settings[name].block for name in order}
-    grams = jax.jit(lambda params, batch, key: gram_matrices(apply, params, batch, sizes, key=key))
+    scales = _scales(apply, params, batch, settings, shapes)
+    factors = {name: both[0] for name, both in scales.items()}
+    grams = jax.jit(
+        lambda params, batch, key: gram_matrices(apply, params, batch, sizes, key=key, factors=factors)
+    )
     current = unquantised(params)
     collected: dict[str, Any] = {}
     for i, name in enumerate(order):
         layer_key = jax.random.fold_in(key, i)
         if weighted and i % layers_per_pass == 0:
             collected = grams(current.dense(), batch, layer_key)
+        kernel = np.asarray(current.others[name], np.float32)
+        if name in scales:
+            kernel = rescale(kernel, 1.0 / scales[name][0], 1.0 / scales[name][1])
         codebook, indices = weighted_kmeans(
-            to_blocks(np.asarray(current.others[name], np.float32), sizes[name]),
+            to_blocks(kernel, sizes[name]),
             np.asarray(collected[name]) if weighted else None,
             centroids=settings[name].centroids,
             key=layer_key,
             iterations=iterations,
         )
         others = {other: value for other, value in current.others.items() if other != name}
-        codes = {**current.codes, name: Codes(codebook, jnp.asarray(indices), shapes[name])}
+        codes = {**current.codes, name: Codes(codebook, indices, shapes[name], scales.get(name))}
         current = QuantisedParams(codes, others)
         if after_layer is not None:
             current = after_layer(current, name)
     return current
+
+
+def _scales(
+    apply: Apply,
+    params: Mapping[str, Any],
+    batch: Any,
+    settings: Mapping[str, Setting],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Factors of the layers that have an importance, inverse to how much their inputs and outputs matter."""
+    wanted = {name: each.importance for name, each in settings.items() if each.importance is not None}
+    if not wanted:
+        return {}
+    strengths = jax.jit(lambda params, batch: input_strengths(apply, params, batch, list(wanted)))(
+        params, batch
+    )
+    return {
+        # Depthwise kernels have one input, and all that enters them is an output's.
+        name: (_inverse(strengths[name] if shapes[name][-2] > 1 else np.ones(1)), _inverse(value))
+        for name, value in wanted.items()
+    }
+
+
+def _inverse(strength: Any) -> jax.Array:
+    strength = np.asarray(strength, np.float32)
+    bounded = np.maximum(strength, _LEAST * strength.max())
+    # As the file holds them: codebooks are fitted to what they will be multiplied by.
+    return jnp.asarray((bounded.mean() / bounded).astype(np.float16).astype(np.float32))
 
 
 def output_error(kernel: Any, approximation: Any, gram: np.ndarray, block: int) -> float:

@@ -28,11 +28,14 @@ class CodedLayer:
         d, weights to a block.
     centroids
         K, a power of two, already clamped (`jaxcodec.pq.kmeans.clamp_centroids`).
+    scaled
+        Whether inputs and outputs have scales, which the paper has not.
     """
 
     shape: tuple[int, ...]
     block: int
     centroids: int
+    scaled: bool = False
 
     @property
     def index_bits(self) -> int:
@@ -43,6 +46,11 @@ class CodedLayer:
     def codebook_bits(self) -> int:
         """Bits of the codebook in float16, `16 K d`."""
         return 16 * self.centroids * self.block
+
+    @property
+    def scale_bits(self) -> int:
+        """Bits of the scales in float16, `16 (I + O)`; 0 without."""
+        return 16 * sum(self.shape[-2:]) if self.scaled else 0
 
 
 def index_width(centroids: int) -> int:
@@ -64,7 +72,8 @@ def size_in_bits(layers: Iterable[CodedLayer], other_parameters: int, *, bits_of
     bits_of_others
         Of each of these.
     """
-    return sum(layer.index_bits + layer.codebook_bits for layer in layers) + bits_of_others * other_parameters
+    coded = sum(layer.index_bits + layer.codebook_bits + layer.scale_bits for layer in layers)
+    return coded + bits_of_others * other_parameters
 
 
 def count_others(shapes: Mapping[str, Sequence[int]], quantised: Iterable[str]) -> int:

@@ -16,7 +16,9 @@ def example(rng, *, centroids=(256, 2048, 2)):
         shape, d = ((3, 3, 20, 30), 9) if i == 0 else ((40, 52), 4)
         n = np.prod(shape) // d
         codebook = rng.standard_normal((K, d)).astype(np.float16)
-        kernels[f"layer_{i}/kernel"] = CodedKernel(shape, codebook, rng.integers(0, K, n))
+        # One of them has scales.
+        scales = tuple(rng.uniform(1, 2, side).astype(np.float16) for side in shape[-2:]) if i == 1 else None
+        kernels[f"layer_{i}/kernel"] = CodedKernel(shape, codebook, rng.integers(0, K, n), scales)
     others = {"layer_0/bias": rng.standard_normal(30).astype(np.float32), "x": np.ones((2, 0, 3), np.float16)}
     return Artefact("example", {"channels": 30, "b": [1, 2]}, kernels, others)
 
@@ -31,6 +33,7 @@ def test_what_is_written_is_read_again(rng):
         assert read.kernels[name].shape == kernel.shape
         np.testing.assert_array_equal(read.kernels[name].codebook, kernel.codebook)
         np.testing.assert_array_equal(read.kernels[name].indices, kernel.indices)
+        assert (read.kernels[name].scales is None) == (kernel.scales is None)
         np.testing.assert_array_equal(read.parameters()[name], kernel.dense())
     for name, value in artefact.others.items():
         assert read.others[name].dtype == value.dtype
@@ -38,11 +41,14 @@ def test_what_is_written_is_read_again(rng):
     assert write_artefact(read) == data
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("K", [2, 64, 256, 512, 2048, 65536])
-def test_the_file_is_the_formula_and_the_header(rng, K):
-    kernel = CodedKernel((64, 64), rng.standard_normal((K, 4)).astype(np.float16), rng.integers(0, K, 1024))
+def test_the_file_is_the_formula_and_the_header(rng, K, scaled):
+    scales = (np.ones(64, np.float16), np.full(64, 2, np.float16)) if scaled else None
+    codebook = rng.standard_normal((K, 4)).astype(np.float16)
+    kernel = CodedKernel((64, 64), codebook, rng.integers(0, K, 1024), scales)
     data = write_artefact(Artefact("a", {}, {"k": kernel}, {"b": np.zeros(7, np.float32)}))
-    formula = size_in_bits([CodedLayer((64, 64), 4, K)], 7) / 8
+    formula = size_in_bits([CodedLayer((64, 64), 4, K, scaled)], 7) / 8
     assert len(data) - header_size(data) == formula
 
 
@@ -110,6 +116,8 @@ def test_other_files_and_later_versions_are_named(rng):
         CodedKernel((8, 3), np.zeros((4, 4), np.float16), np.zeros(5, int)),
         CodedKernel((8, 3), np.zeros((4, 4), np.float16), np.full(6, 4)),
         CodedKernel((8, 3), np.zeros((4, 4), np.float16), np.full(6, -1)),
+        CodedKernel((8, 3), np.zeros((4, 4), np.float16), np.zeros(6, int), (np.ones(3, np.float16),) * 2),
+        CodedKernel((8, 3), np.zeros((4, 4), np.float16), np.zeros(6, int), (np.ones(8), np.ones(3))),
     ],
 )
 def test_codes_that_do_not_fit_are_not_written(kernel):

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcodec.pq.layouts import count_blocks, from_blocks, to_blocks
+from jaxcodec.pq.layouts import count_blocks, from_blocks, rescale, to_blocks
 
 SHAPES = [
     ((3, 3, 4, 6), 9),
@@ -44,3 +44,11 @@ def test_blocks_that_do_not_divide_an_output_are_refused(rng):
         to_blocks(rng.standard_normal((3, 3, 4, 6)), 8)
     with pytest.raises(ValueError, match="do not make a kernel"):
         from_blocks(rng.standard_normal((3, 4)), (1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 6), (8, 3)])
+def test_rescaling_multiplies_inputs_and_outputs(rng, shape):
+    kernel, inputs, outputs = (rng.standard_normal(sides) for sides in (shape, shape[-2:-1], shape[-1:]))
+    np.testing.assert_allclose(
+        rescale(kernel, inputs, outputs), np.einsum("...io,i,o->...io", kernel, inputs, outputs)
+    )

@@ -6,7 +6,13 @@ from flax import linen as nn
 
 from jaxcodec.layers.convolution import Convolution, TransposedConvolution
 from jaxcodec.layers.efficientnet_lite import DepthwiseConvolution
-from jaxcodec.pq.activations import block_inputs, find_layers, gram_matrices
+from jaxcodec.pq.activations import (
+    block_inputs,
+    find_layers,
+    gram_matrices,
+    input_strengths,
+    output_importance,
+)
 from jaxcodec.pq.artefact import read_artefact, write_artefact
 from jaxcodec.pq.kmeans import weighted_kmeans
 from jaxcodec.pq.layouts import to_blocks
@@ -150,12 +156,13 @@ def test_a_network_read_from_its_file_gives_the_very_outputs(network, key):
     params, x = network
     quantised = quantise(apply, params, x, SETTINGS, key=key, iterations=3).as_stored(np.float32)
     data = write_artefact(to_artefact(quantised, architecture="small", config={}, dtype=np.float32))
+    run = jax.jit(apply)
     flat = read_artefact(data).parameters()
     nested = {}
     for name, value in flat.items():
         module, leaf = name.split("/")
         nested.setdefault(module, {})[leaf] = value
-    np.testing.assert_array_equal(apply(nested, x), apply(quantised.dense(), x))
+    np.testing.assert_array_equal(run(nested, x), run(quantised.dense(), x))
 
 
 def test_the_relative_error_of_a_layers_output_is_that_of_its_blocks_outputs(rng):
@@ -172,3 +179,42 @@ def test_settings_that_do_not_fit_are_refused_by_name(network, key):
         quantise(apply, params, x, {"stem/kernel": Setting(9)}, key=key)
     with pytest.raises(ValueError, match="depthwise/kernel has 8 blocks, too few"):
         quantise(apply, params, x, {"depthwise/kernel": Setting(9)}, key=key)
+
+
+def test_importance_is_the_gradient_along_a_layers_outputs(rng):
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    kernel, weights = rng.standard_normal((4, 3)), rng.standard_normal(3)
+
+    def loss(params, x):
+        y = nn.Dense(3, use_bias=False).apply({"params": params}, x)
+        return jnp.sum(y**2 * weights.astype(np.float32)[None])
+
+    found = output_importance(loss, {"kernel": kernel.astype(np.float32)}, x, ["kernel"])
+    expected = np.sqrt(np.sum((2 * (x @ kernel) * weights) ** 2, axis=0))
+    np.testing.assert_allclose(found["kernel"], expected, rtol=1e-4)
+
+
+def test_strengths_are_root_mean_squares_of_what_enters(network):
+    params, x = network
+    found = input_strengths(apply, params, x, ["first/kernel"])
+    np.testing.assert_allclose(found["first/kernel"], np.sqrt(np.mean(x**2, axis=(0, 1, 2))), rtol=1e-5)
+
+
+def test_with_importance_the_outputs_that_matter_are_kept_better(rng, key):
+    x = (rng.standard_normal((64, 32)) * np.geomspace(10, 0.1, 32)).astype(np.float32)
+    kernel = rng.standard_normal((32, 40)).astype(np.float32) * np.geomspace(1, 0.1, 40).astype(np.float32)
+    importance = np.geomspace(1, 0.1, 40)[::-1] ** 2
+
+    def dense(params, x):
+        return nn.Dense(40, use_bias=False).apply({"params": params}, x)
+
+    errors = []
+    for given in (None, importance):
+        quantised = quantise(
+            dense, {"kernel": kernel}, x, {"kernel": Setting(4, 32, given)}, key=key, iterations=15
+        )
+        difference = x @ (np.asarray(quantised.dense()["kernel"]) - kernel)
+        errors.append(np.sum(np.square(difference * importance)))
+    assert errors[1] < 0.75 * errors[0]
+    (codes,) = quantised.codes.values()
+    assert codes.as_layer().scale_bits == 16 * 72
