@@ -1,4 +1,4 @@
-r"""How near `--bpp` comes to its target, on every picture of a folder.
+r"""How near `--bpp` comes to its target on every picture of a folder, and how good the pictures are at that rate.
 
 python scripts/check_rate_control.py --images=data/kodak --output=results/rate_control.txt
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
@@ -15,6 +16,8 @@ from jaxcodec.codecs.registry import load
 from jaxcodec.data.files import list_images, write_bytes
 from jaxcodec.data.images import read_image
 from jaxcodec.errors import BadOption
+from jaxcodec.metrics.psnr import psnr_uint8
+from jaxcodec.metrics.ssim import ms_ssim_uint8, ssim_uint8
 
 _IMAGES = flags.DEFINE_string("images", "data/kodak", "Folder or glob of pictures.")
 _CODECS = flags.DEFINE_list("codecs", ["balle2017", "theis2017", "jpeg"], "Codecs.")
@@ -30,12 +33,13 @@ def main(argv: Sequence[str]) -> None:
     lines = [
         f"files for a target rate, {len(pictures)} pictures: how far below the target, in per cent, and files coded",
         f"{'codec':12}{'target':>8}{'mean':>8}{'worst':>8}  {'picture':14}{'encodings at most':>18}"
-        f"{'out of reach':>14}",
+        f"{'out of reach':>14}{'mean bpp':>10}{'PSNR':>8}{'SSIM':>9}{'MS-SSIM':>9}",
     ]
     for name in _CODECS.value:
         codec = load(name)
         for target in map(float, _TARGETS.value):
             gaps: list[tuple[float, str]] = []
+            measured: list[tuple[float, ...]] = []
             encodings, out_of_reach = 0, []
             for file, pixels in tqdm(pictures, desc=f"{name} {target:g}", disable=None):
                 try:
@@ -45,10 +49,14 @@ def main(argv: Sequence[str]) -> None:
                     continue
                 gaps.append((100.0 * (1.0 - found.bpp / target), file))
                 encodings = max(encodings, found.encodings)
+                decoded = codec.decode(found.data)
+                measures = (measure(pixels, decoded) for measure in (psnr_uint8, ssim_uint8, ms_ssim_uint8))
+                measured.append((found.bpp, *measures))
             mean = sum(gap for gap, _ in gaps) / max(1, len(gaps))
             worst, where = max(gaps, default=(float("nan"), "-"))
             lines.append(
                 f"{name:12}{target:8g}{mean:8.2f}{worst:8.2f}  {where:14}{encodings:18d}{len(out_of_reach):14d}"
+                + "{:10.4f}{:8.2f}{:9.4f}{:9.4f}".format(*np.mean(measured or [[np.nan] * 4], axis=0))
                 + (f"  ({', '.join(out_of_reach)})" if out_of_reach else "")
             )
     text = "\n".join(lines) + "\n"
