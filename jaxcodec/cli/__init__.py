@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxcodec.cli import bench, decode, demo, encode, info, list_codecs, restore
+from jaxcodec.cli import bench, complete, decode, demo, denoise, encode, info, list_codecs, restore, upsample
 from jaxcodec.cli.console import fail, message_of
 from jaxcodec.errors import JaxcodecError
 from jaxcodec.version import __version__
@@ -23,6 +23,7 @@ examples:
   jaxcodec encode photo.png                    writes photo.jxc
   jaxcodec decode photo.jxc -o back.png        and the picture again
   jaxcodec restore old.jpg -o better.png       fewer blocks and rings in an existing JPEG
+  jaxcodec denoise icon.png -o clean.png       also upsample, complete: a network fitted to a small picture
   jaxcodec list                                codecs, qualities, what is installed
   jaxcodec bench photos/ --codecs jpeg,webp -o results.json --plot results.png
 
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jaxcodec {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (encode, decode, restore, info, list_codecs, bench, demo):
+    for module in (encode, decode, restore, denoise, upsample, complete, info, list_codecs, bench, demo):
         module.add_parser(commands)
     return parser
 

@@ -80,6 +80,15 @@ _ENTRIES: tuple[_Entry, ...] = (
         ".jxc",
         "codecs",
     ),
+    _Entry(  # its files hold their own weights, so the zoo has none
+        "coconet",
+        "jaxcodec.codecs.coconet:load_coconet",
+        "a network fitted to each picture, its weights the file; slow, Bricman and Ionescu 2018",
+        "learned",
+        ".jxc",
+        None,
+        tuple(range(1, 7)),
+    ),
     _Entry(  # as a classical codec it takes no weights; its files are .jxc, and its qualities a ladder of its own
         "fmm",
         "jaxcodec.codecs.fmm:load_fmm",
