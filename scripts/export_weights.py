@@ -89,6 +89,11 @@ _WEIGHTS = flags.DEFINE_list("weights", None, "With --pq: weight files, with par
 _LAMBDA = flags.DEFINE_list(
     "lambda", None, "With --pq: for each file, weight of 255^2 * MSE against bits per pixel."
 )
+_BLOCK = flags.DEFINE_integer(
+    "block", 1, "With --pq: weights to a block; 1 is scalar quantisation with entropy-coded indices."
+)
+_CENTROIDS = flags.DEFINE_integer("centroids", 1024, "With --pq and larger blocks: of a codebook.")
+_STEP = flags.DEFINE_float("step", 1e-3, "With --pq and blocks of 1: see jaxcodec.pq.quantise.Setting.")
 _STEPS = flags.DEFINE_integer("steps", 200, "With --pq: updates of the codebooks.", lower_bound=0)
 _RATE = flags.DEFINE_float("learning_rate", 3e-4, "With --pq: of Adam, at first.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -200,7 +205,6 @@ def main(argv: Sequence[str]) -> None:
 _CROP_SIZE = 128
 _ACTIVATIONS = 16
 _ITERATIONS = 20
-_BLOCK, _CENTROIDS = 3, 1024
 
 
 @functools.cache
@@ -238,12 +242,19 @@ def _quantised(weights: Weights, weight: float, store: PhotoStore) -> QuantisedP
     crops = random_crops(store, key=jax.random.key(1), batch_size=_ACTIVATIONS, crop_size=_CROP_SIZE)
     x = crops.astype(jnp.float32) / 255.0
     names = [name for name in flatten(weights.params) if name.endswith("kernel")]
-    importance = output_importance(probe, weights.params, (x, jnp.float32(weight)), names)
+    pixels = math.prod(crops.shape[:3])
+    found = output_importance(probe, weights.params, (x, jnp.float32(weight)), names)
+    importance = {name: np.asarray(value) / math.sqrt(pixels) for name, value in found.items()}
     start = quantise(
         rounded,
         weights.params,
         x,
-        {name: Setting(_BLOCK, _CENTROIDS, np.asarray(importance[name])) for name in names},
+        {
+            name: Setting(1, importance=importance[name], step=_STEP.value)
+            if _BLOCK.value == 1
+            else Setting(_BLOCK.value, _CENTROIDS.value, importance[name])
+            for name in names
+        },
         key=jax.random.key(0),
         iterations=_ITERATIONS,
     )

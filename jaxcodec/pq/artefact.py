@@ -2,7 +2,8 @@ r"""The file of a quantised network: codebooks and packed indices, and every oth
 
     magic "JXPQ", version (1 byte), length of the header (4 bytes, little endian), the header (JSON, deflated),
     per kernel the codebook (float16, [K, d]), then the indices (log2 K bits each, most significant bit first: the
-    lowest 8 bits of all, then the higher ones), then its scales if it has some (float16, [I] and [O]),
+    lowest 8 bits of all, then the higher ones), then its scales if it has some (float16, [I] and [O]);
+    or, where that was asked for and is shorter, the indices as counts (2 bytes each, [K]) and range-coded words,
     the other arrays, CRC-32 of all before (4 bytes)
 
 The header names architecture and configuration, the hash of the two, and every array with its shape. So the payload is
@@ -24,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from jaxcodec.coding.bit_fields import pack_fields, packed_size, unpack_fields
+from jaxcodec.coding.range_coder import get_coder
+from jaxcodec.coding.tables import quantize_probabilities
 from jaxcodec.errors import CorruptFile, TooLarge, TruncatedFile, UnknownCodec
 from jaxcodec.pq.layouts import count_blocks, from_blocks, rescale
 
@@ -99,8 +102,15 @@ def config_hash(architecture: str, config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def write_artefact(artefact: Artefact) -> bytes:
+def write_artefact(artefact: Artefact, *, entropy_coded: bool = False) -> bytes:
     """The file; the same network always gives the same bytes.
+
+    Parameters
+    ----------
+    artefact
+        The network.
+    entropy_coded
+        Whether indices may be range-coded, a table of counts to a kernel; otherwise the size is that of the formula.
 
     Raises
     ------
@@ -123,8 +133,15 @@ def write_artefact(artefact: Artefact) -> bytes:
         ]:
             raise ValueError(f"{name}: scales must be float16 [I] and [O]")
         row = {"name": name, "shape": list(kernel.shape), "d": d, "K": K}
-        kernels.append(row | ({"scaled": 1} if scales else {}))
-        payload += [kernel.codebook.astype("<f2").tobytes(), *_pack(indices, width)]
+        row |= {"scaled": 1} if scales else {}
+        parts = _pack(indices, width)
+        if entropy_coded:
+            counts, words = _range_coded(indices, K)
+            if len(counts) + len(words) < sum(map(len, parts)):
+                parts = [counts, words]
+                row["coded"] = len(words)
+        kernels.append(row)
+        payload += [kernel.codebook.astype("<f2").tobytes(), *parts]
         payload += [scale.astype("<f2").tobytes() for scale in scales]
     for name, value in sorted(artefact.others.items()):
         if value.dtype.name not in _DTYPES:
@@ -206,8 +223,10 @@ def _read(data: bytes, length: int, name: str) -> Artefact:
         shape, block, K = tuple(map(int, row["shape"])), int(row["d"]), int(row["K"])
         count = count_blocks(shape, block)
         low, high = _widths(_width(K))
-        scales = 2 * sum(shape[-2:]) if "scaled" in row else 0
-        sizes += [2 * K * block, packed_size(count, low), packed_size(count, high), scales]
+        parts = [packed_size(count, low), packed_size(count, high)]
+        if "coded" in row:
+            parts = [2 * K, _product([row["coded"]])]
+        sizes += [2 * K * block, *parts, 2 * sum(shape[-2:]) if "scaled" in row else 0]
         parameters += _product(shape)
     for row in header["others"]:
         count = _product(row["shape"])
@@ -241,9 +260,15 @@ def _read_kernel(
 ) -> CodedKernel:
     shape, block, K = tuple(map(int, row["shape"])), int(row["d"]), int(row["K"])
     count = count_blocks(shape, block)
-    widths = _widths(_width(K))
-    indices = unpack_fields(low, count, widths[0]).astype(np.uint16)
-    indices |= unpack_fields(high, count, widths[1]).astype(np.uint16) << np.uint16(8)
+    if "coded" in row:
+        decoder = get_coder().decoder(high)
+        counts = np.frombuffer(low, "<u2").astype(np.uint32)
+        indices = decoder.decode(counts, count).astype(np.uint16)
+        decoder.finish()
+    else:
+        widths = _widths(_width(K))
+        indices = unpack_fields(low, count, widths[0]).astype(np.uint16)
+        indices |= unpack_fields(high, count, widths[1]).astype(np.uint16) << np.uint16(8)
     codes = np.frombuffer(codebook, "<f2").reshape(K, block).astype(np.float16)
     if "scaled" not in row:
         return CodedKernel(shape, codes, indices)
@@ -269,6 +294,15 @@ def _width(K: int) -> int:
 def _widths(width: int) -> tuple[int, int]:
     """Bits of an index in its lower and its higher fields."""
     return min(width, 8), max(width - 8, 0)
+
+
+def _range_coded(indices: np.ndarray, K: int) -> tuple[bytes, bytes]:
+    """Counts of the indices that sum to 2^16, none of them zero, and the words of the range coder."""
+    shares = np.bincount(indices, minlength=K) / indices.size
+    counts = quantize_probabilities(shares[:-1], float(shares[-1]))
+    encoder = get_coder().encoder()
+    encoder.encode(indices.astype(np.int32), counts)
+    return counts.astype("<u2").tobytes(), encoder.finish()
 
 
 def _pack(indices: np.ndarray, width: int) -> list[bytes]:

@@ -19,7 +19,7 @@ from jaxcodec.pq.kmeans import clamp_centroids, weighted_kmeans
 from jaxcodec.pq.layouts import count_blocks, rescale, to_blocks
 from jaxcodec.pq.parameters import Codes, QuantisedParams, unquantised
 
-_LEAST = 0.03
+_LEAST = 1e-3
 """No input or output is taken as weaker than this share of the strongest: it may not be as weak elsewhere."""
 
 
@@ -37,11 +37,20 @@ class Setting:
         How much the network's loss minds errors of each output, `[O]`; None for all alike (the paper's way). With it
         inputs are weighed by their strength too, each by its own, and both factors are stored with the layer. See
         `jaxcodec.pq.activations.output_importance`.
+    step
+        Instead of k-means, with an importance and a block of 1: the codebook is the integers, and this the error that
+        one of them stands for, in the units of `importance`. For files with entropy-coded indices, where a codebook
+        may be large and most indices are the same: then bits go where they matter.
     """
 
     block: int
     centroids: int = 256
     importance: np.ndarray | None = None
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.step is not None and (self.block != 1 or self.importance is None or not self.step > 0):
+            raise ValueError("a step goes with a block of 1 and an importance, and is above 0")
 
 
 AfterLayer = Callable[[QuantisedParams, str], QuantisedParams]
@@ -105,18 +114,21 @@ def quantise(
     collected: dict[str, Any] = {}
     for i, name in enumerate(order):
         layer_key = jax.random.fold_in(key, i)
-        if weighted and i % layers_per_pass == 0:
+        if weighted and settings[name].step is None and i % layers_per_pass == 0:
             collected = grams(current.dense(), batch, layer_key)
         kernel = np.asarray(current.others[name], np.float32)
         if name in scales:
             kernel = rescale(kernel, 1.0 / scales[name][0], 1.0 / scales[name][1])
-        codebook, indices = weighted_kmeans(
-            to_blocks(kernel, sizes[name]),
-            np.asarray(collected[name]) if weighted else None,
-            centroids=settings[name].centroids,
-            key=layer_key,
-            iterations=iterations,
-        )
+        if settings[name].step is not None:
+            codebook, indices = _integers(np.asarray(to_blocks(kernel, 1)))
+        else:
+            codebook, indices = weighted_kmeans(
+                to_blocks(kernel, sizes[name]),
+                np.asarray(collected[name]) if weighted else None,
+                centroids=settings[name].centroids,
+                key=layer_key,
+                iterations=iterations,
+            )
         others = {other: value for other, value in current.others.items() if other != name}
         codes = {**current.codes, name: Codes(codebook, indices, shapes[name], scales.get(name))}
         current = QuantisedParams(codes, others)
@@ -139,18 +151,36 @@ def _scales(
     strengths = jax.jit(lambda params, batch: input_strengths(apply, params, batch, list(wanted)))(
         params, batch
     )
-    return {
+    scales = {}
+    for name, importance in wanted.items():
         # Depthwise kernels have one input, and all that enters them is an output's.
-        name: (_inverse(strengths[name] if shapes[name][-2] > 1 else np.ones(1)), _inverse(value))
-        for name, value in wanted.items()
-    }
+        inputs = _bounded(strengths[name] if shapes[name][-2] > 1 else np.ones(1))
+        outputs = _bounded(importance)
+        step = settings[name].step
+        # The product is what one unit of the codebook stands for; half of it (in logarithms) to either side.
+        unit = np.sqrt(inputs.mean() * outputs.mean() if step is None else step)
+        ratio = np.sqrt(inputs.mean() / outputs.mean())
+        # As the file holds them: codebooks are fitted to what they will be multiplied by.
+        both = ((unit * factor).astype(np.float16) for factor in (ratio / inputs, 1.0 / (ratio * outputs)))
+        first, second = (jnp.asarray(each.astype(np.float32)) for each in both)
+        scales[name] = first, second
+    return scales
 
 
-def _inverse(strength: Any) -> jax.Array:
-    strength = np.asarray(strength, np.float32)
-    bounded = np.maximum(strength, _LEAST * strength.max())
-    # As the file holds them: codebooks are fitted to what they will be multiplied by.
-    return jnp.asarray((bounded.mean() / bounded).astype(np.float16).astype(np.float32))
+def _bounded(strength: Any) -> np.ndarray:
+    strength = np.asarray(strength, np.float64)
+    return np.maximum(strength, _LEAST * strength.max())
+
+
+def _integers(blocks: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Round `[n, 1]` to integers: those from the least on, a power of two of them, as codebook, and indices."""
+    levels = np.round(blocks[:, 0]).astype(np.int64)
+    least = int(levels.min())
+    count = max(2, 1 << int(levels.max() - least).bit_length())
+    if count > 2**16:
+        raise ValueError(f"a step gives {count} levels; choose a larger one")
+    codebook = jnp.arange(least, least + count, dtype=jnp.float32)[:, None]
+    return codebook, jnp.asarray(levels - least, jnp.int32)
 
 
 def output_error(kernel: Any, approximation: Any, gram: np.ndarray, block: int) -> float:

@@ -144,7 +144,7 @@ def save_quantised(folder: Path, artefact: Artefact) -> Path:
     artefact
         Its architecture is the codec; its config has `quality` and `network`, as in `Weights`.
     """
-    data = write_artefact(artefact)
+    data = write_artefact(artefact, entropy_coded=True)
     return _write(folder / f"{artefact.architecture}-{hash_of(data).hex()}{_QUANTISED}", data)
 
 

@@ -123,3 +123,23 @@ def test_other_files_and_later_versions_are_named(rng):
 def test_codes_that_do_not_fit_are_not_written(kernel):
     with pytest.raises(ValueError):
         write_artefact(Artefact("a", {}, {"k": kernel}))
+
+
+@pytest.mark.parametrize("K", [2, 256, 2048])
+def test_unequal_indices_are_range_coded_near_their_entropy_and_come_back(rng, K):
+    shares = 0.5 ** np.minimum(np.arange(K), 30)
+    indices = rng.choice(K, 4096, p=shares / shares.sum())
+    kernel = CodedKernel((64, 64), rng.standard_normal((K, 1)).astype(np.float16), indices)
+    packed, coded = (write_artefact(Artefact("a", {}, {"k": kernel}), entropy_coded=e) for e in (False, True))
+    found = np.bincount(indices, minlength=K) / indices.size
+    entropy = -np.sum(found * np.log2(np.maximum(found, 1e-12))) * indices.size / 8
+    if K > 2:
+        assert len(coded) < len(packed)
+        assert len(coded) - header_size(coded) - 4 * K == pytest.approx(entropy, rel=0.05, abs=16)
+    for data in (packed, coded):
+        np.testing.assert_array_equal(read_artefact(data).kernels["k"].indices, indices)
+    for at in rng.integers(0, len(coded), 30):
+        changed = bytearray(coded)
+        changed[at] ^= 4
+        with pytest.raises(JaxcodecError):
+            read_artefact(bytes(changed))

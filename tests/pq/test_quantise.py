@@ -218,3 +218,27 @@ def test_with_importance_the_outputs_that_matter_are_kept_better(rng, key):
     assert errors[1] < 0.75 * errors[0]
     (codes,) = quantised.codes.values()
     assert codes.as_layer().scale_bits == 16 * 72
+
+
+def test_a_step_rounds_each_weight_by_how_much_it_matters(rng, key):
+    x = (rng.standard_normal((200, 6)) * np.geomspace(10, 0.1, 6)).astype(np.float32)
+    kernel = rng.standard_normal((6, 5)).astype(np.float32)
+    importance = np.geomspace(1, 0.1, 5)
+
+    def dense(params, x):
+        return nn.Dense(5, use_bias=False).apply({"params": params}, x)
+
+    setting = Setting(1, importance=importance, step=0.01)
+    (codes,) = quantise(dense, {"kernel": kernel}, x, {"kernel": setting}, key=key).codes.values()
+    strength = np.sqrt(np.mean(x**2, axis=0))
+    steps = 0.01 / (strength[:, None] * importance[None])
+    error = np.asarray(codes.dense()) - kernel
+    assert np.abs(error / steps).max() <= 0.501
+    assert np.std(error / steps) == pytest.approx(1 / np.sqrt(12), rel=0.25)
+    np.testing.assert_array_equal(codes.codebook, np.round(codes.codebook))
+    with pytest.raises(ValueError, match="block of 1"):
+        Setting(2, importance=importance, step=0.01)
+    with pytest.raises(ValueError, match="larger one"):
+        quantise(
+            dense, {"kernel": kernel}, x, {"kernel": Setting(1, importance=importance, step=1e-9)}, key=key
+        )
