@@ -30,7 +30,8 @@ from PIL import Image
 from experiments.balle2017 import RateDistortion
 from jaxcodec.codecs.balle2017.export import export
 from jaxcodec.codecs.balle2017.model import TransformConfig
-from jaxcodec.codecs.fmm import FMMOptions, load_fmm
+from jaxcodec.codecs.coconet import CocoNetOptions, FitSettings, NetworkConfig
+from jaxcodec.codecs.fmm import FMMOptions
 from jaxcodec.codecs.ladders import LadderConfig
 from jaxcodec.codecs.registry import load
 from jaxcodec.codecs.theis2017.export import export as export_theis2017
@@ -176,15 +177,21 @@ CASES = (
 
 @dataclass(frozen=True)
 class CaseWithoutWeights:
-    """A golden file of `fmm`: source and crop as in `Case`, and the codec's options."""
+    """A golden file of `fmm` or `coconet`: source and crop as in `Case`, and the codec's options."""
 
     name: str
     source: str
     crop: tuple[int, int, int, int]
-    options: FMMOptions
+    options: FMMOptions | CocoNetOptions
     grey: bool = False
 
+    @property
+    def codec(self) -> str:
+        """The name of the codec."""
+        return "fmm" if isinstance(self.options, FMMOptions) else "coconet"
 
+
+SHORT = FitSettings(steps=200, learning_rate=5e-3, cosine=True)
 CASES_WITHOUT_WEIGHTS = (
     CaseWithoutWeights("fmm_photo", "kodim23.png", (120, 250, 48, 64), FMMOptions()),
     CaseWithoutWeights("fmm_7x5", "kodim05.png", (200, 300, 5, 7), FMMOptions(modulus=2)),
@@ -194,6 +201,27 @@ CASES_WITHOUT_WEIGHTS = (
         "fmm_entropy", "kodim15.png", (100, 300, 37, 50), FMMOptions(stage="block_entropy"), grey=True
     ),
     CaseWithoutWeights("fmm_predictive", "kodim08.png", (200, 200, 40, 45), FMMOptions(3, "predictive")),
+    CaseWithoutWeights(
+        "coconet_sine",
+        "kodim23.png",
+        (120, 250, 48, 64),
+        CocoNetOptions(
+            network=NetworkConfig(width=12, depth=3, activation="sine", inputs="xy"), settings=SHORT
+        ),
+    ),
+    CaseWithoutWeights(
+        "coconet_corner",
+        "kodim15.png",
+        (100, 300, 13, 41),
+        CocoNetOptions(network=NetworkConfig(width=9, depth=2), bits=5, settings=SHORT),
+        grey=True,
+    ),
+    CaseWithoutWeights(
+        "coconet_fourier",
+        "kodim05.png",
+        (200, 300, 7, 5),
+        CocoNetOptions(network=NetworkConfig(5, 1, inputs="fourier", octaves=3), bits=11, settings=SHORT),
+    ),
 )
 
 
@@ -315,7 +343,7 @@ def record(case: Case, data: bytes, codec: TransformCoder, weights: Weights, fol
 
 def record_without_weights(case: CaseWithoutWeights, folder: Path) -> dict[str, Any]:
     """Write a golden file of a codec without weights, with its picture, and return its row of files.json."""
-    codec = load_fmm()
+    codec = load(case.codec)
     data = codec.encode(source_picture(case), options=case.options)
     image = codec.decode(data)
     (folder / f"{case.name}.jxc").write_bytes(data)
