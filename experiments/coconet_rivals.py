@@ -34,10 +34,9 @@ def median(image: np.ndarray, *, size: int) -> np.ndarray:
 
 def bilateral(image: np.ndarray, *, colour: float, spatial: float) -> np.ndarray:
     """scikit-image's, `colour` in levels and `spatial` in pixels."""
-    picture = image / 255.0
-    return to_levels(
-        denoise_bilateral(picture, sigma_color=colour / 255.0, sigma_spatial=spatial, channel_axis=-1)
-    )
+    settings = {"sigma_color": colour / 255.0, "sigma_spatial": spatial}
+    # Not its default, zeros around the picture, which darken the border.
+    return to_levels(denoise_bilateral(image / 255.0, mode="symmetric", channel_axis=-1, **settings))
 
 
 def nlm(image: np.ndarray, *, strength: float, patch: int, sigma: float) -> np.ndarray:

@@ -30,16 +30,16 @@ from jaxcodec.errors import BadOption, CorruptFile, TooLarge, UnknownCodec
 NAME = "coconet"
 COMPACT = NetworkConfig(width=28, activation="sine", inputs="xy")
 LADDER: tuple[tuple[int, int, int], ...] = (
-    (14, 4, 7),
-    (20, 5, 7),
-    (28, 6, 7),
+    (14, 4, 8),
+    (20, 5, 8),
+    (28, 6, 8),
     (28, 10, 8),
     (40, 10, 8),
     (56, 10, 8),
 )
 """Width, depth and bits of a weight, of quality 1, 2, ...; the fourth is the size of COIN (Dupont et al. 2021)."""
 
-ENCODING = FitSettings(steps=2000, learning_rate=2e-3, cosine=True, batch_size=4096)
+ENCODING = FitSettings(steps=2000, learning_rate=1e-3, cosine=True, batch_size=4096)
 
 _NO_WEIGHTS = bytes(4)  # in the place of the hash of weights: they are the file's content
 _COPY = "get another copy of the file"
@@ -56,7 +56,7 @@ class CocoNetOptions:
     bits
         Of a weight, 2..12, in place of the quality's.
     settings
-        How it is fitted; then as long again by a tenth with rounded weights.
+        How it is fitted; a tenth of the steps more are taken with rounded weights.
     max_pixels
         Pixels of a picture that `encode` agrees to fit to: the time grows with the steps, not with the pixels, but a
         small network cannot hold a large picture.

@@ -71,11 +71,14 @@ def quantise(
 
 
 def tuning_of(settings: FitSettings) -> FitSettings:
-    """Return how a fit of these settings goes on with rounded weights: a tenth of the steps, at half the rate."""
+    """Return how a fit of these settings goes on with rounded weights: a tenth of the steps and of the rate.
+
+    At half the rate it often ended worse than without.
+    """
     return replace(
         settings,
         steps=max(1, settings.steps // 10),
-        learning_rate=settings.learning_rate / 2,
+        learning_rate=settings.learning_rate / 10,
         cosine=True,
         seed=settings.seed + 1,
     )
