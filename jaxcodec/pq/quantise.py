@@ -19,6 +19,8 @@ from jaxcodec.pq.kmeans import clamp_centroids, weighted_kmeans
 from jaxcodec.pq.layouts import count_blocks, rescale, to_blocks
 from jaxcodec.pq.parameters import Codes, QuantisedParams, unquantised
 
+_MOST_LEVELS = 2**14
+
 _LEAST = 1e-3
 """No input or output is taken as weaker than this share of the strongest: it may not be as weak elsewhere."""
 
@@ -38,7 +40,7 @@ class Setting:
         inputs are weighed by their strength too, each by its own, and both factors are stored with the layer. See
         `jaxcodec.pq.activations.output_importance`.
     step
-        Instead of k-means, with an importance and a block of 1: the codebook is the integers, and this the error that
+        Instead of k-means, with an importance and a block of 1: the codebook is integers, and this the error that
         one of them stands for, in the units of `importance`. For files with entropy-coded indices, where a codebook
         may be large and most indices are the same: then bits go where they matter.
     """
@@ -173,14 +175,13 @@ def _bounded(strength: Any) -> np.ndarray:
 
 
 def _integers(blocks: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """Round `[n, 1]` to integers: those from the least on, a power of two of them, as codebook, and indices."""
-    levels = np.round(blocks[:, 0]).astype(np.int64)
-    least = int(levels.min())
-    count = max(2, 1 << int(levels.max() - least).bit_length())
-    if count > 2**16:
-        raise ValueError(f"a step gives {count} levels; choose a larger one")
-    codebook = jnp.arange(least, least + count, dtype=jnp.float32)[:, None]
-    return codebook, jnp.asarray(levels - least, jnp.int32)
+    """Round `[n, 1]` to integers: those that occur, the last one repeated up to a power of two, and the indices."""
+    occurring, indices = np.unique(np.round(blocks[:, 0]), return_inverse=True)
+    count = max(2, 1 << (occurring.size - 1).bit_length())
+    if count > _MOST_LEVELS:
+        raise ValueError(f"a step gives {occurring.size} levels; choose a larger one")
+    codebook = np.pad(occurring, (0, count - occurring.size), mode="edge")
+    return jnp.asarray(codebook[:, None], jnp.float32), jnp.asarray(indices.reshape(-1), jnp.int32)
 
 
 def output_error(kernel: Any, approximation: Any, gram: np.ndarray, block: int) -> float:
