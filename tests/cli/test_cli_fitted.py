@@ -29,12 +29,12 @@ def test_an_icon_becomes_what_its_network_holds_on_a_finer_grid(jaxcodec, save, 
 
 def test_of_a_folder_bad_pictures_are_named_and_the_others_denoised(jaxcodec, save, tmp_path):
     save("noisy/a.png")
-    save("noisy/grey.png", np.full((40, 56), 9, np.uint8))
+    save("noisy/b.png", np.full((40, 56, 3), 9, np.uint8))
     (tmp_path / "noisy" / "bad.png").write_bytes(b"text")
     code, out, err = jaxcodec("denoise", tmp_path / "noisy", "-o", tmp_path / "clean", "--sigma", 20, *SMALL)
     assert code == 1
-    assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == ["a.png", "grey.png"]
-    assert picture_of(tmp_path / "clean" / "grey.png").shape == (40, 56)
+    assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == ["a.png", "b.png"]
+    assert picture_of(tmp_path / "clean" / "b.png").shape == (40, 56, 3)
     assert len(out.splitlines()) == 2
     assert "bad.png" in err
 

@@ -123,8 +123,8 @@ def test_rows_are_a_part_of_the_whole_grid():
 def test_the_paper_s_network_has_91903_weights_and_the_compact_one_7591():
     assert NetworkConfig().parameter_count == 91_903
     assert NetworkConfig(width=28).parameter_count == 7_591
-    sizes = [leaf.size for leaf in jax.tree.leaves(init(jax.random.key(0), NetworkConfig()))]
-    assert sum(sizes) == 91_903
+    shapes = jax.eval_shape(lambda key: init(key, NetworkConfig()), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 91_903
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sine"])
@@ -151,14 +151,11 @@ def test_a_picture_is_rendered_in_pieces_as_in_one(key):
 
 
 def test_pictures_fitted_together_are_fitted_as_alone():
-    config, settings = (
-        NetworkConfig(width=6, depth=2),
-        FitSettings(steps=20, learning_rate=5e-3, batch_size=48),
-    )
-    pictures = np.stack([PICTURE[:8, :8], PICTURE[5:, 9:]])
-    together, alone = fit(pictures, config, settings), fit(pictures[:1], config, settings)
+    settings = FitSettings(steps=30, learning_rate=1e-3, segment=30)
+    pictures = np.stack([PICTURE, PICTURE[::-1, ::-1]])
+    together, alone = fit(pictures, TINY, settings), fit(pictures[:1], TINY, settings)
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-        np.testing.assert_allclose(a[0], b[0], rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(a[0], b[0], rtol=2e-3, atol=2e-4)
 
 
 def test_a_fit_comes_nearer_the_longer_it_takes():
@@ -196,32 +193,33 @@ def test_the_noise_of_a_flat_picture_is_estimated():
     assert estimate_noise(np.zeros((1, 5), np.uint8)) == 0
 
 
+SMOOTH = NetworkConfig(width=8, depth=1, inputs="xy")
+
+
 def test_denoising_stops_before_the_noise_and_comes_nearer_to_the_clean_picture():
     y, x = np.mgrid[:16, :16] / 15
-    clean = np.round(np.stack([200 * x, 200 * y, 100 + 50 * x * y], -1)).astype(np.uint8)
-    noise = np.random.default_rng(0).normal(0, 25, clean.shape)
-    noisy = np.clip(np.round(clean + noise), 0, 255).astype(np.uint8)
-    config = NetworkConfig(width=8, depth=2)
-    settings = FitSettings(steps=2000, learning_rate=1e-2, segment=30)
-    denoised = denoise(noisy, sigma=25, config=config, settings=settings)
+    clean = np.round(100 * x + 100 * y * x).astype(np.uint8)
+    noisy = clean + np.random.default_rng(0).normal(0, 25, clean.shape)
+    noisy = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+    settings = FitSettings(steps=900, learning_rate=3e-2, segment=30)
+    denoised = denoise(noisy, sigma=25, config=SMOOTH, settings=settings)
     assert psnr_uint8(clean, denoised) > psnr_uint8(clean, noisy) + 3
     left = np.sqrt(np.mean((denoised.astype(float) - noisy) ** 2))
-    assert left < 1.1 * 25
+    assert 0.8 * 25 < left < 1.1 * 25
 
 
 def test_a_ramp_is_enlarged_to_the_finer_ramp_nearer_on_the_aligned_grid():
-    ramp = np.round(np.tile(40 + 12.0 * np.arange(12), (6, 1))).astype(np.uint8)
-    fine = np.tile(40 - 3 + 6.0 * np.arange(24), (12, 1))[:, 2:-2]
-    config = NetworkConfig(width=8, depth=1, inputs="xy")
-    settings = FitSettings(steps=300, learning_rate=3e-2, cosine=True, segment=300)
+    ramp = np.round(np.tile(40 + 10.0 * np.arange(16), (16, 1))).astype(np.uint8)
+    fine = np.tile(40 - 2.5 + 5.0 * np.arange(32), (32, 1))[:, 2:-2]
+    settings = FitSettings(steps=300, learning_rate=3e-2, cosine=True, segment=30)
     aligned, original = (
-        upsample(ramp, 2, aligned=aligned, config=config, settings=settings) for aligned in (True, False)
+        upsample(ramp, 2, aligned=aligned, config=SMOOTH, settings=settings) for aligned in (True, False)
     )
-    assert aligned.shape == (12, 24)
+    assert aligned.shape == (32, 32)
     errors = [np.sqrt(np.mean((picture[:, 2:-2] - fine) ** 2)) for picture in (aligned, original)]
-    assert errors[0] < errors[1] - 0.5  # the original's is a quarter of a pixel off, at 12 levels a pixel
+    assert errors[0] < errors[1] - 0.4  # the original's is a quarter of a pixel off, at 10 levels a pixel
     assert errors[0] < 3
-    assert upsample(ramp, 0.5, config=config, settings=settings).shape == (3, 6)
+    assert upsample(ramp, 0.5, config=SMOOTH, settings=settings).shape == (8, 8)
 
 
 def test_a_hole_is_filled_and_nothing_else_touched():
@@ -279,7 +277,7 @@ def random_network(bits=6, config=TINY, seed=0):
     return QuantisedNetwork(config, bits, steps, kernels, biases)
 
 
-@pytest.mark.parametrize("bits", [2, 7, 12])
+@pytest.mark.parametrize("bits", [2, 7, 9])
 @pytest.mark.parametrize(
     "config", [TINY, NetworkConfig(3, 1, "tanh", "fourier", octaves=2, channels=1)], ids=["sine", "fourier"]
 )
