@@ -61,7 +61,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The JSON file; a table beside it,
 _SIDE = flags.DEFINE_integer("side", 128, "Pixels per side of the pictures.", lower_bound=32)
 _PLAN = flags.DEFINE_list(
     "plan",
-    ["A:2x256:0-2", "B:2x256:0-2", "F:2x256:0", "D:2x256:0", "C:2x256:0", "F tuned:2x256:0"],
+    [f"{arm}:2x128:0-2" for arm in ("A", "B", "C", "D", "F tuned")] + ["F:2x128:0"],
     "What to run, in this order: arm:DxK:first seed-last seed.",
 )
 _ITERATIONS = flags.DEFINE_integer("iterations", 12, "Of k-means.", lower_bound=1)
