@@ -1,5 +1,7 @@
 """CocoNet: coordinates and networks from the formulas, fits that share nothing, the file, what is refused."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -112,9 +114,9 @@ def test_sines_and_cosines_have_octaves_of_the_longer_side():
         np.testing.assert_allclose(grid[0, start : start + 4], expected, atol=1e-6)
 
 
-def test_rows_are_a_part_of_the_whole_grid():
-    whole = coordinates(5, 6, factor=2.0).reshape(10, 12, 6)
-    np.testing.assert_array_equal(coordinates(5, 6, factor=2.0, rows=slice(3, 7)), whole[3:7].reshape(-1, 6))
+def test_some_pixels_are_a_part_of_the_whole_grid():
+    whole = coordinates(5, 6, factor=2.0)
+    np.testing.assert_array_equal(coordinates(5, 6, factor=2.0, pixels=range(13, 47)), whole[13:47])
 
 
 # --- the network ---
@@ -385,6 +387,22 @@ def test_what_is_too_large_says_what_to_do(coded):
 
 
 # --- damaged and hostile files ---
+
+
+def test_a_header_that_claims_a_huge_picture_costs_its_pixels_and_no_more(coded):
+    header, chunks = unpack(coded)
+    codec = CocoNetCodec(options=CocoNetOptions(max_evaluations=1 << 27))
+    codec.decode(coded)  # compiled
+    for width, height in ((1 << 17, 1), (1, 1 << 17)):
+        tracemalloc.start()
+        try:
+            claimed = Header(**{**vars(header), "width": width, "height": height})
+            assert codec.decode(pack(claimed, chunks)).shape == (height, width, 3)
+            assert tracemalloc.get_traced_memory()[1] < 3_000_000
+        finally:
+            tracemalloc.stop()
+    with pytest.raises(TooLarge, match="max_evaluations"):
+        codec.decode(pack(Header(**{**vars(header), "width": 1 << 27, "height": 1}), chunks))
 
 
 def test_damaged_files_raise_typed_errors(coded):

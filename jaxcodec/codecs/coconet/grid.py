@@ -40,7 +40,7 @@ def coordinates(
     octaves: int = 0,
     factor: float = 1.0,
     aligned: bool = True,
-    rows: slice | None = None,
+    pixels: range | None = None,
 ) -> np.ndarray:
     """Return the network's inputs for every pixel of a picture, or of an enlarged one.
 
@@ -60,13 +60,14 @@ def coordinates(
     aligned
         Pixel i of the result has its centre at `(i + 0.5) / e`. If False it is taken at `i / e + 0.5`, as the
         original code does: `0.5 - 0.5 / e` pixels too far right and down.
-    rows
-        Which rows of the result; all by default.
+    pixels
+        Which pixels of the result, counted row by row; all by default.
 
     Returns
     -------
     np.ndarray
-        float32 `[h * w, F]`, row by row, with `h, w = enlarged_size(H, W, e)` and `F = input_count(...)`.
+        float32 `[n, F]`, row by row, of all `h * w` pixels or those asked for, with `h, w = enlarged_size(H, W, e)` and
+        `F = input_count(...)`.
 
     Raises
     ------
@@ -82,9 +83,10 @@ def coordinates(
     if inputs not in INPUTS:
         raise BadOption(f"there are no inputs {inputs!r}; there are {', '.join(INPUTS)}")
     h, w = enlarged_size(height, width, factor)
-    i, j = np.arange(h, dtype=np.float64)[rows or slice(None)], np.arange(w, dtype=np.float64)
+    some = pixels or range(h * w)
+    numbers = np.arange(some.start, some.stop, some.step)
+    i, j = (part.astype(np.float64) for part in (numbers // w, numbers % w))
     y, x = ((i + 0.5) / factor, (j + 0.5) / factor) if aligned else (i / factor + 0.5, j / factor + 0.5)
-    y, x = (part.ravel() for part in np.meshgrid(y, x, indexing="ij"))
     if inputs in ("xy", "fourier"):
         return _unit_square(y, x, height, width, octaves if inputs == "fourier" else 0)
     down, right = y - height / 2, x - width / 2

@@ -182,22 +182,18 @@ def render(
     """
     h, w = enlarged_size(height, width, factor)
     result = np.empty((h * w, config.channels), np.uint8)
-    rows_at_once = max(1, (1 << 16) // w)
-    for top in range(0, h, rows_at_once):
-        band = coordinates(
+    for start in range(0, h * w, POINTS):
+        points = coordinates(
             height,
             width,
             inputs=config.inputs,
             octaves=config.octaves,
             factor=factor,
             aligned=aligned,
-            rows=slice(top, top + rows_at_once),
+            pixels=range(start, min(start + POINTS, h * w)),
         )
-        for start in range(0, len(band), POINTS):
-            points = band[start : start + POINTS]
-            count = len(points)
-            if count < POINTS:
-                points = np.concatenate([points, np.zeros((POINTS - count, points.shape[1]), np.float32)])
-            at = top * w + start
-            result[at : at + count] = np.asarray(_levels(params, jnp.asarray(points), config))[:count]
+        count = len(points)
+        if count < POINTS:
+            points = np.concatenate([points, np.zeros((POINTS - count, points.shape[1]), np.float32)])
+        result[start : start + count] = np.asarray(_levels(params, jnp.asarray(points), config))[:count]
     return result.reshape(h, w) if config.channels == 1 else result.reshape(h, w, config.channels)
