@@ -95,10 +95,10 @@ class Quantum:
         return jax.tree.map(multiple, tuple(map(dict, params)), self.steps)
 
 
-@partial(jax.jit, static_argnames=("count", "config", "seed"))
-def init_many(count: int, config: NetworkConfig, seed: int) -> Params:
+@partial(jax.jit, static_argnames=("count", "config"))
+def init_many(key: jax.Array, count: int, config: NetworkConfig) -> Params:
     """Return the parameters of `count` networks; the first is the same whatever their number."""
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), number) for number in range(count)])
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
     return jax.vmap(partial(init, config=config))(keys)
 
 
@@ -155,7 +155,7 @@ def fit(
     targets = jnp.asarray(pictures.reshape(count, height * width, -1), jnp.float32) / 255.0
     # The mean over the known pixels, for minibatches in expectation.
     weights *= weights.shape[1] / weights.sum(axis=1, keepdims=True)
-    params = init_many(count, config, settings.seed) if start is None else start
+    params = init_many(jax.random.key(settings.seed), count, config) if start is None else start
     state = params, optax.scale_by_adam().init(params)
     key = jax.random.key(settings.seed + 1)
     rates = settings.rates()
