@@ -31,11 +31,15 @@ def test_centroids_are_the_largest_power_of_two_strictly_below_a_quarter_of_the_
     assert clamp_centroids(blocks, wanted) == expected
 
 
-def test_well_separated_clusters_are_found(key, rng):
+def test_well_separated_clusters_are_found_from_the_best_of_a_few_draws(rng):
     centres = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], np.float32)
     truth = rng.integers(0, 4, 200)
     blocks = centres[truth] + rng.normal(0, 0.1, (200, 2)).astype(np.float32)
-    codebook, indices = weighted_kmeans(blocks, None, centroids=4, key=key, iterations=10)
+    runs = [
+        weighted_kmeans(blocks, None, centroids=4, key=jax.random.key(i), iterations=10) for i in range(8)
+    ]
+    # From one draw k-means may end where two centroids share a cluster.
+    codebook, indices = min(runs, key=lambda run: error(blocks, *run, np.eye(2)))
     for cluster in range(4):
         members = blocks[truth == cluster]
         found = np.unique(np.asarray(indices)[truth == cluster])
