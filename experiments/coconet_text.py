@@ -37,7 +37,9 @@ def _table(name: str, table: Mapping[str, Any]) -> str:
         lines.append("  PSNR to the clean " + "".join(f"{clean[k - 1]:8.2f}" for k in some))
         lines.append("  PSNR to the noisy " + "".join(f"{noisy[k - 1]:8.2f}" for k in some))
     if "fit_psnr_at_the_end" in table:
-        lines.append(f"  the fit to the small pictures reaches {table['fit_psnr_at_the_end']:.2f} dB at the end")
+        lines.append(
+            f"  the fit to the small pictures reaches {table['fit_psnr_at_the_end']:.2f} dB at the end"
+        )
     return "\n".join(lines) + "\n"
 
 

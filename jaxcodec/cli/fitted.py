@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 ABOUT = """\
 A network from a pixel's coordinates to its colour is fitted to each picture alone (CocoNet, Bricman and Ionescu 2018);
 nothing was learned from others. It is meant for small pictures, such as thumbnails and icons: fitting takes seconds to
-minutes, and of a large photo a network of this size holds only a blur. results/coconet.txt has what it gains and
-loses against classical filters. The same --seed gives the same result on one machine.
+minutes, and of a large photo a network of this size holds only a blur. Classical filters are quicker and often better:
+compare. The same --seed gives the same result on one machine.
 """
 
 

@@ -85,7 +85,7 @@ def denoise(
     Notes
     -----
     Early stopping is Bricman's and Ionescu's (2018, section 4); when to stop without the clean picture is Morozov's
-    discrepancy principle, with a share that was chosen on other pictures (experiments/compare_coconet.py).
+    discrepancy principle, a share of 1; experiments/compare_coconet.py chooses others on tuning pictures.
     """
     check_sigma(sigma)
     config, pixels = _prepared(image, config)
