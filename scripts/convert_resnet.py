@@ -3,8 +3,8 @@ r"""Turn a ResNet-18 or ResNet-50 with torchvision's names into a weight file.
 python scripts/convert_resnet.py --weights=resnet50.safetensors --depth=50
 
 The input is a .safetensors or a .npz file with arrays named `conv1.weight`, `layer1.0.bn1.running_mean`, ...; PyTorch
-is not needed. The file has float16 arrays `params/...` and `batch_stats/...`, for `ResNet(depth).apply(variables, x)`, and
-`jaxcodec.zoo.weights.load_weights(path).params` reads them. No weights are shipped.
+is not needed. The file has float16 arrays `params/...` and `batch_stats/...`, which `ResNet(depth).apply(variables, x)`
+takes and `jaxcodec.zoo.weights.load_weights(path).params` reads them. No weights are shipped.
 """
 
 from __future__ import annotations

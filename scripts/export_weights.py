@@ -9,8 +9,10 @@ writes `<codec>-<hash8>.safetensors`, for `jaxcodec encode --weights FILE`; with
 that everybody encodes with.
 
 `--pq` quantises the networks of a finished weight file of balle2017 or bmshj2018 instead, and writes
-`<codec>-<hash8>.pq` (`jaxcodec.pq`): kernels by codebooks, layer by layer on the activations of photos; then codebooks
-and what is left in float16 are trained on rate and distortion. The prior is left out, since coding has no use for it:
+`<codec>-<hash8>.pq` (`jaxcodec.pq`): kernels become codebooks and indices, each input and output weighed by what photos
+say of its importance; then, for `--steps` updates, codebooks and what is left in float16 are trained on rate and
+distortion. Blocks of one weight with range-coded indices are the default: an image codec's kernels are so unequal that
+codes of a fixed rate are far too coarse at this size. The prior is left out, since coding has no use for it:
 `scripts/make_ladder.py --weights=FILE.pq,...` makes the coding tables, which must be new. With `--zoo` it is the
 variant `<codec>-pq`.
 """
@@ -296,7 +298,7 @@ def _export_quantised() -> None:
 
 def _install_quantised(weights: Weights, path: Path, weight: str, size: int) -> None:
     (old,) = [entry for entry in manifest.entries() if entry.file.name == weights.path.name]
-    shown = " ".join(f"--{flag.name}={flag.value}" for flag in (_STEPS, _RATE, _BATCH_SIZE))
+    shown = " ".join(f"--{flag.name}={flag.value}" for flag in (_BLOCK, _STEP, _STEPS, _RATE, _BATCH_SIZE))
     command = f"python scripts/export_weights.py --pq --weights={weights.path.name} --lambda={weight}"
     manifest.add(
         {

@@ -34,8 +34,8 @@ def draw(name: str, shape: Sequence[int]) -> np.ndarray:
 
 def main() -> None:
     """Compute and write."""
-    import torch
-    import torchvision
+    import torch  # pyrefly: ignore[missing-import]
+    import torchvision  # pyrefly: ignore[missing-import]
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
