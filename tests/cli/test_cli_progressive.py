@@ -4,7 +4,6 @@ import io
 import json
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from jaxcodec.codecs.toderici2017.model import RecurrentCoder, RecurrentConfig
 from jaxcodec.metrics.psnr import psnr_uint8
 from jaxcodec.ops.binarise import sign_binarise
 from tests.codecs.bit_planes import NUMBER_OF, BitPlanes
+from tests.parameters import random_like
 
 
 @pytest.fixture
@@ -284,8 +284,7 @@ def recurrent_weights(tmp_path_factory):
     def once(module, x):
         return module.iterate(module.initial_state(*x.shape[:3]), x, binarise=sign_binarise)
 
-    init = jax.jit(partial(network.init, method=once))
-    params = init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    params = random_like(partial(network.init, method=once), jnp.zeros((1, 32, 32, 3)))
     return export.export(tmp_path_factory.mktemp("weights"), config=config, params=params)
 
 

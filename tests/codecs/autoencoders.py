@@ -2,12 +2,12 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcodec.codecs.theis2017.model import Autoencoder, AutoencoderConfig
 from tests.codecs.golden_codecs import photo
+from tests.parameters import random_like
 
 
 def random_params(config: AutoencoderConfig, *, seed: int = 0, bias: float = 0.1) -> dict:
@@ -17,14 +17,7 @@ def random_params(config: AutoencoderConfig, *, seed: int = 0, bias: float = 0.1
     """
     x, rate = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1, jnp.int32)
     init = partial(Autoencoder(config).init, quantise=jnp.round, relax=jnp.round)
-    shapes = jax.eval_shape(init, jax.random.key(0), x, rate)["params"]
-    rng = np.random.default_rng(seed)
-
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
-        deviation = 1 / np.sqrt(np.prod(shape[:3])) if len(shape) == 4 else bias
-        return rng.normal(0, deviation, shape).astype(np.float32)
-
-    return jax.tree.map(lambda leaf: draw(leaf.shape), shapes)
+    return random_like(init, x, rate, seed=seed, bias=bias)
 
 
 def kodak_crops(side: int, *, grey: bool = False) -> np.ndarray:

@@ -16,19 +16,18 @@ from jaxcodec.codecs.toderici2017.model import RecurrentCoder, RecurrentConfig
 from jaxcodec.coding.container import pack, unpack
 from jaxcodec.errors import BadOption, CorruptFile, TooLarge, TruncatedFile, WrongWeights
 from jaxcodec.ops.binarise import sign_binarise
+from tests.parameters import random_like
 
 ITERATIONS = 4
 SMALL = RecurrentConfig(width=1 / 32, iterations=ITERATIONS, framework="residual_scaling")
 
 
 def random_params(config, seed=0):
-    coder = RecurrentCoder(config)
-
     def once(module, x):
         return module.iterate(module.initial_state(*x.shape[:3]), x, binarise=sign_binarise)
 
-    init = jax.jit(partial(coder.init, method=once))
-    return init(jax.random.key(seed), jnp.zeros((1, 32, 32, 3)))["params"]
+    init = partial(RecurrentCoder(config).init, method=once)
+    return random_like(init, jnp.zeros((1, 32, 32, 3)), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -176,20 +175,21 @@ def test_a_picture_over_the_limit_is_refused(recurrent):
 def test_frameworks_and_units_add_up_as_their_formulas_say(unit, framework):
     config = RecurrentConfig(unit=unit, framework=framework, width=1 / 32, iterations=2)
     coder, params = RecurrentCoder(config), {"params": random_params(config)}
-    iterate = jax.jit(partial(coder.apply, params, binarise=sign_binarise, method="iterate"))
-    decode = jax.jit(partial(coder.apply, params, method="decode"))
+    # Parameters as arguments: as constants they would be folded, which takes minutes.
+    iterate = jax.jit(partial(coder.apply, binarise=sign_binarise, method="iterate"))
+    decode = jax.jit(partial(coder.apply, method="decode"))
     x = jax.random.uniform(jax.random.key(1), (2, 32, 64, 3)) - 0.5
     state = coder.apply(params, *x.shape[:3], method="initial_state")
     decoder_state, total = state, 0.0
     for _ in range(2):
         gain = np.repeat(np.repeat(state.gain, 32, 1), 32, 2)
-        state, bits = iterate(state, x)
+        state, bits = iterate(params, state, x)
         assert set(np.unique(bits)) <= {-1.0, 1.0}
         # What the decoder adds for these bits alone: its output from a reconstruction of 0 and a gain of 1.
         fresh = decoder_state._replace(
             reconstruction=jnp.zeros_like(state.reconstruction), gain=jnp.ones_like(state.gain)
         )
-        decoder_state = decode(fresh, bits)
+        decoder_state = decode(params, fresh, bits)
         output = np.asarray(decoder_state.reconstruction)
         assert np.abs(output).max() <= 0.5
         total = {"one_shot": output, "additive": total + output}.get(framework, total + output / gain)

@@ -48,7 +48,7 @@ def test_there_are_sixteen_blocks_and_4_65_million_parameters(key):
 def test_the_trunk_is_the_beginning_of_the_classifier_and_takes_any_size(key):
     whole = jax.eval_shape(EfficientNetLite0().init, key, jnp.zeros((1, 32, 32, 3)))["params"]
     trunk = EfficientNetLite0("stride16")
-    params = jax.jit(trunk.init)(key, jnp.zeros((1, 32, 32, 3)))["params"]
+    params = jax.eval_shape(trunk.init, key, jnp.zeros((1, 32, 32, 3)))["params"]
     assert set(params) == {"stem", *(f"block_{i}" for i in range(11))}
     for name, value in params.items():
         assert jax.tree.map(jnp.shape, value) == jax.tree.map(lambda leaf: leaf.shape, whole[name])
