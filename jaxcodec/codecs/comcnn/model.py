@@ -34,6 +34,10 @@ _ZEROS = nn.initializers.zeros
 _GREY = 0.5
 """Taken off the input: the zeros beyond the border are then mid-grey."""
 
+_ERROR_SCALE, _CORRECTION_SCALE = 0.1, 0.05
+"""Of the last layers. An update of Adam moves every weight about equally: without this, the sum over some hundred of
+them would move each sample by several levels, where the whole correction is hardly more."""
+
 COMCNN_HALO = 4
 """Pixels of context that ComCNN needs: 1 + 1 + 2, its last layer being at half size."""
 
@@ -149,7 +153,8 @@ class ComCNN(nn.Module):
         h = zero_outside(nn.relu(first(h)), extent, stride=1)
         second = Convolution(self.channels, 3, 2, kernel_init=_HE, dtype=self.dtype, name="convolution_1")
         h = zero_outside(nn.relu(second(h)), extent, stride=2)
-        return Convolution(1, 3, kernel_init=_ZEROS, name="convolution_2")(h.astype(jnp.float32))
+        last = Convolution(1, 3, kernel_init=_ZEROS, name="convolution_2")
+        return _CORRECTION_SCALE * last(h.astype(jnp.float32))
 
 
 class RecCNN(nn.Module):
@@ -184,8 +189,8 @@ class RecCNN(nn.Module):
         error = depth_to_space(last(h.astype(jnp.float32)), s)
         if self.config.scaled:
             step = jnp.exp2(8.0 * coarseness) / 255.0  # as in coarseness.py, of samples in [0, 1]
-            error = error * step[:, None, None, None]
-        return error
+            return error * step[:, None, None, None]
+        return error * _ERROR_SCALE
 
 
 def halve(x: jax.Array) -> jax.Array:
