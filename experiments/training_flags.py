@@ -163,6 +163,7 @@ def open_source(*, select: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | 
         raise BadOption(
             "parts that are chosen by content cannot be streamed; leave out --data_loading=stream"
         )
+    loop_config(streaming=not resident)  # wrong flags are told before minutes of reading and starting
     logging.info("%s: %.1f million pixels, %s", place, size / 3e6, "resident" if resident else "streamed")
     if resident:
         photos = read_all(place)

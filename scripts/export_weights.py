@@ -268,9 +268,10 @@ def _quantised(weights: Weights, weight: float, store: PhotoStore) -> QuantisedP
         key=jax.random.key(0),
         train_others=True,
     )
-    tenth = max(1, len(losses) // 10)
-    shown = [f"{np.mean(losses[i : i + tenth]):.3f}" for i in range(0, len(losses), tenth)]
-    print(f"{weights.path.name}: loss {' '.join(shown)}", flush=True)
+    if losses:
+        tenth = max(1, len(losses) // 10)
+        shown = [f"{np.mean(losses[i : i + tenth]):.3f}" for i in range(0, len(losses), tenth)]
+        print(f"{weights.path.name}: loss {' '.join(shown)}", flush=True)
     others = {name: value for name, value in tuned.others.items() if not name.startswith("prior/")}
     return QuantisedParams(tuned.codes, others)
 

@@ -44,7 +44,7 @@ def _classical(name: str, extension: str, description: str, requires: str | None
 _ENTRIES: tuple[_Entry, ...] = (
     _learned("balle2017", "balle2017:load_balle2017", "end-to-end optimised with GDN, Ballé et al. 2017"),
     _learned(
-        "balle2017-pq", "balle2017:load_balle2017_pq", "the same with product-quantised networks, Stock 2020"
+        "balle2017-pq", "balle2017:load_balle2017_pq", "the same networks quantised to a ninth of their bytes"
     ),
     _learned("bmshj2018", "balle2017:load_bmshj2018", "four-stage factorized-prior model, Ballé et al. 2018"),
     _learned("toderici2016", "toderici2016:load_toderici2016", "thumbnails in stages, Toderici et al. 2016"),
