@@ -12,4 +12,4 @@ python=${PYTHON:-python3}
 "$environment/bin/ruff" check .
 "$environment/bin/ruff" format --check .
 "$environment/bin/pyrefly" check --python-interpreter-path "$environment/bin/python"
-JAX_PLATFORMS=cpu "$environment/bin/python" -m pytest -n 2 --dist loadscope --durations=25
+JAX_PLATFORMS=cpu "$environment/bin/python" -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25

@@ -22,6 +22,17 @@ flags.FLAGS.mark_as_parsed()
 GOLDEN = Path(__file__).parent / "golden"
 
 
+_LONG = ("tests/training/", "tests/experiments/", "tests/codecs/")
+"""Modules of these folders take the longest: begun first, they do not leave one worker alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the long modules to the front; `--no-loadscope-reorder` keeps this order under xdist."""
+    items.sort(
+        key=lambda item: next((i for i, at in enumerate(_LONG) if item.nodeid.startswith(at)), len(_LONG))
+    )
+
+
 @pytest.fixture
 def key():
     """A jax key, the same for every test."""

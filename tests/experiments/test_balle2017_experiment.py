@@ -38,7 +38,12 @@ def photos(tmp_path_factory):
 def test_weights_of_ones_own_training_encode_and_decode(photos, tmp_path):
     network = ("--channels=4", "--latent_channels=6", "--crop_size=64", "--batch_size=2")
     # Three updates are not worth optimising a program for.
-    flags = (f"--train_data={photos}", f"--workdir={tmp_path}", "--steps=3", "--jax_disable_most_optimizations")
+    flags = (
+        f"--train_data={photos}",
+        f"--workdir={tmp_path}",
+        "--steps=3",
+        "--jax_disable_most_optimizations",
+    )
     trained = run("experiments.balle2017", *flags, *network)
     assert trained.returncode == 0, trained.stderr[-2000:]
     # The flags are told, those of the network and those of the loop, given and default ones.

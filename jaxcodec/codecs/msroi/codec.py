@@ -18,7 +18,7 @@ from jaxcodec.codecs.base import check_image, check_whole_quality
 from jaxcodec.codecs.msroi.jpeg import Encoded, encode_coefficients, encode_composite, resize_map
 from jaxcodec.codecs.msroi.model import RULES, STRIDE, RegionConfig, RegionNetwork, Rule, combine
 from jaxcodec.errors import BadImage, BadOption, WrongWeights
-from jaxcodec.zoo import manifest
+from jaxcodec.zoo.choose import Given, single_weight_file
 from jaxcodec.zoo.weights import load_weights
 
 NAME = "msroi"
@@ -280,20 +280,6 @@ def centre_prior(rows: int, columns: int) -> np.ndarray:
     return np.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).astype(np.float32)
 
 
-def load_msroi(weights: str | Path | Sequence[str | Path] | None = None) -> MsRoiCodec:
+def load_msroi(weights: Given = None) -> MsRoiCodec:
     """The codec `msroi`, from the zoo or from a weight file of one's own."""
-    if weights is None:
-        installed = manifest.current(NAME)
-        if not installed:
-            raise WrongWeights(
-                f"no weights of {NAME} are installed; train some with experiments/msroi.py "
-                "and give them with --weights FILE"
-            )
-        return MsRoiCodec(installed[0].file)
-    given = [weights] if isinstance(weights, str | Path) else list(weights)
-    if len(given) != 1:
-        raise BadOption(f"{NAME} has one network for all qualities; give one weight file, not {len(given)}")
-    read = load_weights(given[0])
-    if read.codec != NAME:
-        raise WrongWeights(f"{given[0]} holds weights of {read.codec}, not of {NAME}")
-    return MsRoiCodec(Path(given[0]))
+    return MsRoiCodec(single_weight_file(NAME, weights))
