@@ -127,14 +127,27 @@ def strided_convolution(
     h, w = ((n + 2 * p - K) // stride + 1 for n in x.shape[1:3])
     if h * w <= _FEW_POSITIONS:
         return _as_one_product(x, kernel, stride, p)
-    if not space_to_depth_first or stride == 1 or padding == "valid":
-        # p on both sides gives ceil(n / s) outputs for any n, though the last p may be read in part only.
-        # Unequal sides would cost a copy: cuDNN knows equal padding only, so XLA pads the rest beforehand.
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(p, p)] * 2, dimension_numbers=_DIMENSIONS
-        )
+    if stride == 1 or padding == "valid":
+        return _plain_convolution(x, kernel, stride, p)
+    if space_to_depth_first:
+        return _space_to_depth_convolution(x, kernel, stride)
+    if jax.default_backend() == "cpu":
+        return _strided_on_cpu(x, kernel, stride)
+    return _plain_convolution(x, kernel, stride, p)
+
+
+def _plain_convolution(x: jax.Array, kernel: jax.Array, stride: int, p: int) -> jax.Array:
+    # p on both sides gives ceil(n / s) outputs for any n, though the last p may be read in part only.
+    # Unequal sides would cost a copy: cuDNN knows equal padding only, so XLA pads the rest beforehand.
+    strides, sides = (stride, stride), [(p, p)] * 2
+    return lax.conv_general_dilated(x, kernel, strides, sides, dimension_numbers=_DIMENSIONS)
+
+
+def _space_to_depth_convolution(x: jax.Array, kernel: jax.Array, s: int) -> jax.Array:
+    """The same at stride 1, over the s*s pixels of a block as channels."""
+    K = kernel.shape[0]
+    p = K // 2
     # t - p = s d + r: the taps of block d at phase r.
-    s = stride
     low, high = -p // s, (K - 1 - p) // s
     D = high - low + 1
     taps = _blocks_of_taps(kernel, first=s * low + p, blocks=D, block=s)
@@ -145,6 +158,23 @@ def strided_convolution(
     return lax.conv_general_dilated(
         space_to_depth(x, s), blocks, (1, 1), sides, dimension_numbers=_DIMENSIONS
     )
+
+
+# The gradient of the input of a strided convolution is one over inserted zeros, which XLA multiplies on a CPU. As
+# above, the derivative along the input is written in a form whose transpose has none.
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _strided_on_cpu(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return _plain_convolution(x, kernel, stride, kernel.shape[0] // 2)
+
+
+@_strided_on_cpu.defjvp
+def _strided_jvp(
+    stride: int, primals: tuple[Any, Any], tangents: tuple[Any, Any]
+) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    p = kernel.shape[0] // 2
+    along = _space_to_depth_convolution(dx, kernel, stride) + _plain_convolution(x, dkernel, stride, p)
+    return _plain_convolution(x, kernel, stride, p), along
 
 
 def transposed_convolution(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxcodec.ops.convolution import strided_convolution, transposed_convolution
+from jaxcodec.ops.convolution import _plain_convolution, strided_convolution, transposed_convolution
 
 PAIRS = [(9, 4), (5, 2), (3, 2), (3, 1), (5, 1)]
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -137,11 +137,11 @@ def test_the_bias_is_added_to_every_output_sample(rng, K, s):
 
 
 def operations(function, *arguments):
-    """Names of the primitives of a function, those of its inner functions among them."""
-    found, open_jaxprs = set(), [jax.make_jaxpr(function)(*arguments).jaxpr]
+    """The operations of a function, those of its inner functions among them."""
+    found, open_jaxprs = [], [jax.make_jaxpr(function)(*arguments).jaxpr]
     while open_jaxprs:
         for equation in open_jaxprs.pop().eqns:
-            found.add(equation.primitive.name)
+            found.append(equation)
             inner = [getattr(p, "jaxpr", None) for p in equation.params.values()]
             open_jaxprs += [jaxpr for jaxpr in inner if jaxpr is not None]
     return found
@@ -150,7 +150,8 @@ def operations(function, *arguments):
 @pytest.mark.parametrize("function", [partial(strided, space_to_depth_first=True), transposed])
 def test_taps_are_rearranged_without_gathers_and_their_gradients_without_scatters(function):
     x, kernel = jnp.zeros((2, 36, 36, 3)), jnp.zeros((5, 5, 3, 2))
-    found = operations(jax.grad(lambda x, k: function(x, k, stride=2).sum(), (0, 1)), x, kernel)
+    gradient = jax.grad(lambda x, k: function(x, k, stride=2).sum(), (0, 1))
+    found = {operation.primitive.name for operation in operations(gradient, x, kernel)}
     assert "conv_general_dilated" in found
     assert not {name for name in found if "gather" in name or "scatter" in name}
 
@@ -159,11 +160,30 @@ def test_taps_are_rearranged_without_gathers_and_their_gradients_without_scatter
 @kernel_and_stride
 def test_strided_convolution_pads_all_sides_alike(K, s, size):
     x, kernel = jnp.zeros((1, *size, 3)), jnp.zeros((K, K, 3, 2))
-    jaxpr = jax.make_jaxpr(lambda x, k: strided_convolution(x, k, stride=s))(x, kernel).jaxpr
-    (convolution,) = [e for e in jaxpr.eqns if e.primitive is lax.conv_general_dilated_p]
+    found = operations(lambda x, k: strided_convolution(x, k, stride=s), x, kernel)
+    (convolution,) = [each for each in found if each.primitive is lax.conv_general_dilated_p]
     # Unequal sides would be a copy of the input on a GPU.
     assert convolution.params["padding"] == ((K // 2, K // 2),) * 2
     assert convolution.outvars[0].aval.shape[1:3] == tuple(-(-n // s) for n in size)
+
+
+@pytest.mark.parametrize("size", [(36, 36), (35, 37), (9, 7)])
+@kernel_and_stride
+def test_on_a_cpu_no_gradient_multiplies_inserted_zeros_and_all_are_those_of_the_plain_convolution(
+    rng, K, s, size
+):
+    x, kernel = (jnp.asarray(array) for array in example(rng, K, size))
+
+    def loss(x, kernel, *, convolve):
+        y = convolve(x, kernel)
+        return jnp.vdot(y, jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+    ours = jax.grad(partial(loss, convolve=partial(strided_convolution, stride=s)), (0, 1))
+    plain = jax.grad(partial(loss, convolve=lambda x, k: _plain_convolution(x, k, s, K // 2)), (0, 1))
+    for a, b in zip(ours(x, kernel), plain(x, kernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    dilated = [e for e in operations(ours, x, kernel) if e.params.get("lhs_dilation", (1, 1)) != (1, 1)]
+    assert not dilated
 
 
 @pytest.mark.parametrize("name", ["down_9x9_4", "down_5x5_2", "up_9x9_4", "up_5x5_2"])
@@ -267,6 +287,6 @@ def test_a_wide_convolution_has_the_directional_derivatives_of_the_dilated_one(w
 def test_a_wide_kernels_gradient_is_matrix_products(wide):
     y, kernel, s = wide
     found = operations(jax.grad(lambda k: transposed(y, k, stride=s).sum()), kernel)
-    assert "dot_general" in found
+    assert "dot_general" in {operation.primitive.name for operation in found}
     narrow = operations(jax.grad(lambda k: transposed(y, k, stride=s).sum()), kernel[..., :2])
     assert "dot_general" not in narrow
