@@ -241,26 +241,31 @@ class Comparison:
         levels, scales = {}, {}
         for name in settings:
             bits = head if name == "classifier/kernel" else body
-            levels[name], scales[f"scale:{name}"] = scalar_codes(flat[name], bits)
+            levels[name], scales[name] = scalar_codes(flat[name], bits)
 
-        def dense(params: Any, levels: Any) -> Any:
+        def dense(params: Any, kernels: Any) -> Any:
             flat: dict[str, Any] = flatten_dict(params, sep="/")
-            kernels = {name: level * flat.pop(f"scale:{name}") for name, level in levels.items()}
-            return unflatten({**flat, **kernels})
+            scaled = {name: kernel * flat.pop(f"scale:{name}") for name, kernel in kernels.items()}
+            return unflatten({**flat, **scaled})
 
-        # The levels come with the batch: as constants they would be compiled into the program.
+        # What is trained are factors of the scales: Adam moves all parameters about equally, and scales are small.
+        factors = {f"scale:{name}": np.ones_like(scale) for name, scale in scales.items()}
+        start = {name: levels[name] * scales[name] for name in settings}
+        # The kernels come with the batch: as constants they would be compiled into the program.
         loss = distillation_loss(lambda params, given: classify(dense(params, given[1]), given[0]))
-        student = QuantisedParams({}, {k: jnp.asarray(v) for k, v in {**others, **scales}.items()})
+        student = QuantisedParams({}, {k: jnp.asarray(v) for k, v in {**others, **factors}.items()})
         losses: list[float] = []
         if tuned:
             steps = _GLOBAL_STEPS.value + _LAYER_STEPS.value * len(settings)
             student, losses = Tuner(loss, self.adam).tune(
                 student,
-                (((inputs, levels), targets) for inputs, targets in self.batches(steps, seed)),
+                (((inputs, start), targets) for inputs, targets in self.batches(steps, seed)),
                 learning_rate=partial(_cosine, steps=steps),
                 key=jax.random.key(seed),
                 train_others=True,
             )
+        tuned_scales = {f"scale:{name}": scales[name] * student.others[f"scale:{name}"] for name in settings}
+        student = QuantisedParams({}, {**student.others, **tuned_scales})
         params = jax.tree.map(np.asarray, dense(student.as_stored().dense(), levels))
         return {
             "bits": {"classifier": head, "others": body},
