@@ -17,6 +17,7 @@ from jaxcodec.layers.recurrent import (
     complex_product,
 )
 from jaxcodec.ops.extent import Extent
+from tests.parameters import random_like
 
 CELLS = [ConvLSTM, AssociativeLSTM, ConvGRU, ResidualGRU]
 
@@ -41,9 +42,7 @@ def run(cell, *, steps=2, size=(4, 6), channels=3, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(steps, 1, *size, channels)).astype(np.float32)
     state = cell.initial_state(1, *(-(-n // cell.stride) for n in size))
-    params = jax.jit(cell.init)(jax.random.key(seed), state, x[0])
-    # Biases are 0 or 1 at first: others would show if they were forgotten.
-    params = jax.tree.map(lambda p: p + jnp.asarray(rng.normal(size=p.shape) * 0.1, jnp.float32), params)
+    params = {"params": random_like(cell.init, state, x[0], seed=seed)}
     step, outputs = jax.jit(cell.apply), []
     for one in x:
         state, output = step(params, state, one)
@@ -137,7 +136,7 @@ def test_a_window_that_hangs_over_the_border_gives_what_the_picture_alone_would(
     beyond = jnp.pad(x, ((0, 0), (0, 0), (0, 6), (0, 4), (0, 0)))
     extent = Extent(np.zeros((1, 2), np.int32), np.array([[6, 10]], np.int32))
     state, window = module.initial_state(1, 3, 5), module.initial_state(1, 6, 7)
-    params = module.init(key, state, x[0])
+    params = {"params": random_like(module.init, state, x[0])}
     step = jax.jit(partial(module.apply, params))
     for one, larger in zip(x, beyond, strict=True):
         state, alone = step(state, one)

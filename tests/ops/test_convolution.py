@@ -167,23 +167,20 @@ def test_strided_convolution_pads_all_sides_alike(K, s, size):
     assert convolution.outvars[0].aval.shape[1:3] == tuple(-(-n // s) for n in size)
 
 
-@pytest.mark.parametrize("size", [(36, 36), (35, 37), (9, 7)])
-@kernel_and_stride
-def test_on_a_cpu_no_gradient_multiplies_inserted_zeros_and_all_are_those_of_the_plain_convolution(
-    rng, K, s, size
-):
-    x, kernel = (jnp.asarray(array) for array in example(rng, K, size))
+@pytest.mark.parametrize(("K", "s"), [(9, 4), (5, 2), (3, 2)])
+def test_on_a_cpu_no_gradient_multiplies_inserted_zeros_and_all_are_those_of_the_plain_convolution(rng, K, s):
+    x, kernel = (jnp.asarray(array) for array in example(rng, K, (23, 18)))
+    weight = rng.normal(size=(2, -(-23 // s), -(-18 // s), 2)).astype(np.float32)
 
-    def loss(x, kernel, *, convolve):
-        y = convolve(x, kernel)
-        return jnp.vdot(y, jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+    def gradients(convolve):
+        return jax.grad(lambda x, k: jnp.vdot(convolve(x, k), weight), (0, 1))
 
-    ours = jax.grad(partial(loss, convolve=partial(strided_convolution, stride=s)), (0, 1))
-    plain = jax.grad(partial(loss, convolve=lambda x, k: _plain_convolution(x, k, s, K // 2)), (0, 1))
-    for a, b in zip(ours(x, kernel), plain(x, kernel), strict=True):
+    ours = gradients(partial(strided_convolution, stride=s))
+    plain = gradients(lambda x, k: _plain_convolution(x, k, s, K // 2))
+    for a, b in zip(jax.jit(ours)(x, kernel), jax.jit(plain)(x, kernel), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    dilated = [e for e in operations(ours, x, kernel) if e.params.get("lhs_dilation", (1, 1)) != (1, 1)]
-    assert not dilated
+    dilations = [operation.params.get("lhs_dilation") for operation in operations(ours, x, kernel)]
+    assert set(dilations) == {None, (1, 1)}
 
 
 @pytest.mark.parametrize("name", ["down_9x9_4", "down_5x5_2", "up_9x9_4", "up_5x5_2"])
