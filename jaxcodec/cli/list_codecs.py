@@ -75,8 +75,8 @@ def span(qualities: Sequence[float]) -> str:
     if any(quality != int(quality) for quality in qualities):
         return f"{qualities[0]}..{qualities[-1]} (fractions)"
     if len(qualities) > 2 and list(qualities) == list(range(int(qualities[0]), int(qualities[-1]) + 1)):
-        return f"{qualities[0]}..{qualities[-1]}"
-    return ",".join(map(str, qualities))
+        return f"{qualities[0]:g}..{qualities[-1]:g}"
+    return ",".join(f"{quality:g}" for quality in qualities)
 
 
 def _has_package(codec: str) -> bool:

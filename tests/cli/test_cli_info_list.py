@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxcodec.cli.list_codecs import span
 from jaxcodec.codecs.registry import available, load
 from jaxcodec.coding.container import Header, pack
 
@@ -146,3 +147,11 @@ def test_list_as_text_has_a_row_per_codec(jaxcodec):
     assert header.split() == ["name", "kind", "qualities", "files", "installed", "description"]
     assert [row.split()[0] for row in rows] == [codec.name for codec in available()]
     assert "1..100" in rows[-1]
+
+
+@pytest.mark.parametrize(
+    ("qualities", "shown"),
+    [((1.0, 2.0, 3.0), "1..3"), ((1, 2, 4), "1,2,4"), ((1.16, 2, 5.5), "1.16..5.5 (fractions)"), ((), "")],
+)
+def test_qualities_are_listed_in_short_whatever_type_of_number_they_have(qualities, shown):
+    assert span(qualities) == shown
