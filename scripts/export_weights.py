@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from jaxcodec.data.crops import PhotoStore, centre_crops, random_crops, store_ph
 from jaxcodec.data.stream import read_all
 from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
 from jaxcodec.entropy.binary_rnn_export import integer_arrays
+from jaxcodec.errors import JaxcodecError
 from jaxcodec.ops.quantise import additive_uniform_noise
 from jaxcodec.pq.activations import output_importance
 from jaxcodec.pq.finetune import Tuner
@@ -170,14 +172,21 @@ _EXPORTERS: dict[str, Callable[[Path, str, dict[str, Any], Any], Exported]] = {
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags")
-    if _PQ.value:
-        _export_quantised()
-        return
-    if _WORKDIR.value is None:
-        raise app.UsageError("say what is to be exported with --workdir, or with --pq and --weights")
+    try:
+        if _PQ.value:
+            _export_quantised()
+        elif _WORKDIR.value is not None:
+            _export_trained(_WORKDIR.value)
+        else:
+            raise app.UsageError("say what is to be exported with --workdir, or with --pq and --weights")
+    except JaxcodecError as error:
+        sys.exit(f"error: {error}")
+
+
+def _export_trained(workdir: str) -> None:
     # orbax tells each of its steps.
     logging.set_verbosity(logging.ERROR)
-    state, stored = _read(_WORKDIR.value)
+    state, stored = _read(workdir)
     description = stored["description"]
     codec, network = description["codec"], description["network"]
     params = jax.tree.map(np.asarray, state["params" if _LAST.value else "ema_params"])
@@ -281,14 +290,18 @@ def _export_quantised() -> None:
         raise app.UsageError("--pq needs --weights, --train_data and --lambda")
     if len(_WEIGHTS.value) != len(_LAMBDA.value):
         raise app.UsageError("--pq needs as many numbers in --lambda as files in --weights")
+    try:
+        lambdas = [float(number) for number in _LAMBDA.value]
+    except ValueError as error:
+        raise app.UsageError(f"--lambda wants numbers: {error}") from error
     store = store_photos(read_all(_TRAIN_DATA.value), crop_size=_CROP_SIZE)
     folder = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
-    for file, weight in zip(_WEIGHTS.value, _LAMBDA.value, strict=True):
+    for file, weight in zip(_WEIGHTS.value, lambdas, strict=True):
         weights = load_weights(file)
         if weights.codec not in ("balle2017", "bmshj2018") or "prior" not in weights.params:
             raise app.UsageError(f"--pq quantises dense weights of balle2017 and bmshj2018, not {file}")
         config = {"quality": weights.quality, "network": weights.config}
-        quantised = _quantised(weights, float(weight), store)
+        quantised = _quantised(weights, weight, store)
         path = save_quantised(folder, to_artefact(quantised, architecture=weights.codec, config=config))
         parameters = sum(value.size for value in flatten(quantised.dense()).values())
         size = path.stat().st_size
@@ -297,7 +310,7 @@ def _export_quantised() -> None:
             _install_quantised(weights, path, weight, size)
 
 
-def _install_quantised(weights: Weights, path: Path, weight: str, size: int) -> None:
+def _install_quantised(weights: Weights, path: Path, weight: float, size: int) -> None:
     (old,) = [entry for entry in manifest.entries() if entry.file.name == weights.path.name]
     shown = " ".join(f"--{flag.name}={flag.value}" for flag in (_BLOCK, _STEP, _STEPS, _RATE, _BATCH_SIZE))
     command = f"python scripts/export_weights.py --pq --weights={weights.path.name} --lambda={weight}"

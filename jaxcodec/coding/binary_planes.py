@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from jaxcodec.coding.range_coder import _stream
+from jaxcodec.coding.range_coder import constriction_stream
 from jaxcodec.coding.tables import PRECISION, TOTAL
 from jaxcodec.errors import BadOption, CorruptFile, TooLarge
 
@@ -68,7 +68,7 @@ class BitEncoder:
     """Collects bits with their probabilities in a range coder (that of `jaxcodec.coding.range_coder`)."""
 
     def __init__(self) -> None:
-        stream = _stream()
+        stream = constriction_stream()
         self._encoder = stream.queue.RangeEncoder()
         self._family = stream.model.Categorical(perfect=False)
 
@@ -96,7 +96,7 @@ class BitDecoder:
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
             raise CorruptFile(f"coded bits come in words of 4 bytes, got {len(data)}; {_COPY}")
-        stream = _stream()
+        stream = constriction_stream()
         self._decoder = stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
         self._family = stream.model.Categorical(perfect=False)
 

@@ -22,7 +22,7 @@ from jaxcodec.version import __version__
 
 
 @cache
-def _stream() -> Any:
+def constriction_stream() -> Any:
     """Import the coder when something is first coded: training needs networks, not a coder."""
     try:
         import constriction
@@ -100,7 +100,7 @@ class ConstrictionCoder:
 
 class _ConstrictionEncoder:
     def __init__(self) -> None:
-        self._encoder = _stream().queue.RangeEncoder()
+        self._encoder = constriction_stream().queue.RangeEncoder()
 
     def encode(self, indices: np.ndarray, counts: np.ndarray) -> None:
         model = _model(counts)
@@ -119,7 +119,7 @@ class _ConstrictionDecoder:
             raise CorruptFile(
                 f"coded symbols come in words of 4 bytes, got {len(data)}; get another copy of the file"
             )
-        self._decoder = _stream().queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+        self._decoder = constriction_stream().queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def decode(self, counts: np.ndarray, n: int) -> np.ndarray:
         model = _model(counts)
@@ -146,7 +146,7 @@ def _model(counts: np.ndarray) -> Any:
             f"a coding table needs at least 2 counts, none of them zero, that sum to {TOTAL}; "
             "export the weights again"
         )
-    return _stream().model.Categorical(np.multiply(counts, 256.0) - 1.0, perfect=False)
+    return constriction_stream().model.Categorical(np.multiply(counts, 256.0) - 1.0, perfect=False)
 
 
 CODER_IDS = MappingProxyType({"constriction": 1, "tfc": 2})

@@ -52,7 +52,7 @@ def test_a_hole_is_filled_where_the_mask_is_white(jaxcodec, save, tmp_path):
     other = save("other.png", mask[1:])
     code, _, err = jaxcodec("complete", path, "-o", tmp_path / "b.png", "--mask", other, *SMALL)
     assert (code, err.count("\n")) == (1, 1)
-    assert "as its picture" in err
+    assert "of the picture's size" in err
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ def complete(
     config, pixels = _prepared(image, config)
     if hole.shape != pixels.shape[:2] or hole.dtype != np.bool_:
         raise BadImage(
-            f"a hole is bool {list(pixels.shape[:2])}, as its picture, not {hole.dtype} {list(hole.shape)}"
+            f"the mask of a hole is bool [H, W] of the picture's size, here {list(pixels.shape[:2])}, "
+            f"not {hole.dtype} {list(hole.shape)}; scale the mask to that size"
         )
     params = fit(pixels[None], config, settings, known=~hole[None])
     filled = render(_first(params), pixels.shape[0], pixels.shape[1], config)
