@@ -230,7 +230,7 @@ def test_a_hole_is_filled_and_nothing_else_touched():
     filled = complete(PICTURE, hole, config=TINY, settings=QUICK)
     np.testing.assert_array_equal(filled[~hole], PICTURE[~hole])
     assert (filled[hole] != PICTURE[hole]).any()
-    with pytest.raises(BadImage, match="of the picture.s size"):
+    with pytest.raises(BadImage, match="of the picture's size"):
         complete(PICTURE, hole[1:], config=TINY, settings=QUICK)
     with pytest.raises(BadImage, match="nothing to fit to"):
         complete(PICTURE, np.ones((13, 17), bool), config=TINY, settings=QUICK)
