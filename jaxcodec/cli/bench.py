@@ -102,7 +102,7 @@ def measure(
     A picture that cannot be read is left out for all codecs, a codec that fails on a picture is left out
     whole; each has its line on stderr and makes the exit code 1.
     """
-    from jaxcodec.codecs.base import check_quality
+    from jaxcodec.codecs.checks import check_quality
     from jaxcodec.data.files import list_images, write_bytes
     from jaxcodec.evaluation import bench, comparison
     from jaxcodec.evaluation import plot as plotting

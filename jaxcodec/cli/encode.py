@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.closest and arguments.bpp is None:
         raise BadOption("--closest goes with --bpp; give a rate, or leave it out")
     prepare_jax(arguments.device)
-    from jaxcodec.codecs.base import check_quality
+    from jaxcodec.codecs.checks import check_quality
     from jaxcodec.codecs.registry import best_general_codec, load
     from jaxcodec.data.files import list_images
     from jaxcodec.data.images import read_image

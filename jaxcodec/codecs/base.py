@@ -8,6 +8,7 @@ the first ones is a file of its own (`ProgressiveCodec`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
-from jaxcodec.errors import BadImage, BadOption, CorruptFile
+from jaxcodec.errors import BadOption, CorruptFile
 
 
 @runtime_checkable
@@ -79,6 +80,28 @@ class Codec(Protocol):
     def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
         """Decode files of any sizes; the same pictures as one by one."""
         ...
+
+
+class OneByOne(ABC):
+    """The batches of a codec that gains nothing from coding pictures together."""
+
+    @abstractmethod
+    def encode(self, image: np.ndarray, *, quality: float | None = None, options: Any = None) -> bytes:
+        """Code one picture."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> np.ndarray:
+        """Decode one file."""
+
+    def encode_batch(
+        self, images: Sequence[np.ndarray], *, quality: float | None = None, options: Any = None
+    ) -> list[bytes]:
+        """Code pictures of any sizes, one after the other."""
+        return [self.encode(image, quality=quality, options=options) for image in images]
+
+    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
+        """Decode files of any sizes, one after the other."""
+        return [self.decode(data) for data in files]
 
 
 @runtime_checkable
@@ -200,51 +223,6 @@ class CodecInfo:
     qualities: tuple[float, ...]
     extension: str
     requires: str | None = None
-
-
-def check_image(image: np.ndarray) -> np.ndarray:
-    """Return `image` if it is a picture as the protocol wants it.
-
-    Raises
-    ------
-    BadImage
-        If it is not uint8, `[H, W, 3]` or `[H, W]`, with at least one pixel.
-    """
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise BadImage(
-            f"a picture must be uint8 [H, W, 3] or [H, W], got {array.dtype} {list(array.shape)}; "
-            "jaxcodec.data.images.read_image converts files"
-        )
-    if array.size == 0:
-        raise BadImage(f"a picture needs at least one pixel, got {list(array.shape)}")
-    return array
-
-
-def check_quality(quality: float | None, codec: Codec) -> float:
-    """Return the quality to use: one of the codec's, any in between where it has hundredths, its default for None.
-
-    Raises
-    ------
-    BadOption
-        If the codec does not offer it.
-    """
-    if quality is None:
-        return codec.default_quality
-    offered = codec.qualities
-    if quality in offered:
-        return offered[offered.index(quality)]
-    fractional = any(accepted != int(accepted) for accepted in offered)
-    if fractional and offered[0] <= quality <= offered[-1]:
-        return float(quality)
-    span = f"{offered[0]}..{offered[-1]}" if offered else "none (no weights installed)"
-    whole = "" if fractional or float(quality).is_integer() else " in whole numbers"
-    raise BadOption(f"{codec.name} has no quality {quality}; it offers {span}{whole}")
-
-
-def check_whole_quality(quality: float | None, codec: Codec) -> int:
-    """`check_quality` for a codec whose qualities are whole numbers."""
-    return int(check_quality(quality, codec))
 
 
 def quality_number(hundredths: int) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -28,7 +28,8 @@ from PIL import (
     features,
 )
 
-from jaxcodec.codecs.base import check_image, check_whole_quality
+from jaxcodec.codecs.base import OneByOne
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality
 from jaxcodec.codecs.native_formats import check_complete, jpeg_xl_size, native_format
 from jaxcodec.errors import (
     BadImage,
@@ -131,7 +132,7 @@ Options = JpegOptions | Jpeg2000Options | WebpOptions | AvifOptions | HevcOption
 
 
 @dataclass(frozen=True)
-class ClassicalCodec:
+class ClassicalCodec(OneByOne):
     """A `Codec` around an encoder and a decoder of Pillow's kind.
 
     Attributes
@@ -171,11 +172,7 @@ class ClassicalCodec:
         """
         array = check_image(image)
         quality = check_whole_quality(quality, self)
-        if options is None:
-            options = self.default_options
-        if not isinstance(options, type(self.default_options)):
-            wanted = type(self.default_options).__name__
-            raise BadOption(f"{self.name} takes options of class {wanted}, not {type(options).__name__}")
+        options = check_options(options, self, self.default_options)
         height, width = array.shape[:2]
         if max(height, width) > self.max_side or height * width > MAX_PIXELS:
             raise TooLarge(
@@ -227,16 +224,6 @@ class ClassicalCodec:
             raise TooLarge(f"this {self.file_format} file needs more memory than there is") from error
         except Exception as error:  # as in encode, and whatever a damaged header leads to
             _raise_damaged(self.file_format, error)
-
-    def encode_batch(
-        self, images: Sequence[np.ndarray], *, quality: float | None = None, options: Options | None = None
-    ) -> list[bytes]:
-        """Code pictures of any sizes; the same files as one by one."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
-
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes; the same pictures as one by one."""
-        return [self.decode(data) for data in files]
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcodec.codecs.base import Codec, ProgressiveCodec, SteppedCodec, check_image, first_iterations
+from jaxcodec.codecs.base import Codec, ProgressiveCodec, SteppedCodec, first_iterations
+from jaxcodec.codecs.checks import check_image
 from jaxcodec.errors import BadOption
 from jaxcodec.metrics.psnr import psnr_uint8
 from jaxcodec.metrics.rate import bits_per_pixel

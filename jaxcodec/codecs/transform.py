@@ -17,84 +17,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from jaxcodec.codecs import tiling
-from jaxcodec.codecs.base import check_image, check_quality, quality_number
+from jaxcodec.codecs.base import quality_number
+from jaxcodec.codecs.checks import check_options, check_quality, check_writer
+from jaxcodec.codecs.models import Models, describing
+from jaxcodec.codecs.transform_network import Network, TransformOptions, analyse, synthesise
 from jaxcodec.coding.classes import ClassTables, decode_by_class, encode_by_class
-from jaxcodec.coding.codec_ids import codec_id, codec_name
-from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
+from jaxcodec.coding.codec_ids import codec_id
+from jaxcodec.coding.container import Header, pack, unpack
 from jaxcodec.coding.ladder import Ladder
 from jaxcodec.coding.range_coder import get_coder
 from jaxcodec.coding.tables import CodingTables
-from jaxcodec.errors import BadOption, CorruptFile, TooLarge, WrongWeights
-from jaxcodec.zoo import manifest
-from jaxcodec.zoo.weights import Weights, load_weights, read_ladder
-
-_LEAST_WINDOW = 96
-"""Two halos of 40 and two latents between them."""
+from jaxcodec.errors import CorruptFile, WrongWeights
+from jaxcodec.zoo.weights import Weights, read_ladder
 
 _CODER_SLACK = 8
 """Bytes that a range coder may save at the end of its stream."""
 
 _WEIGHT_PER_RATE = 7.5
 """The rate changes about as this root of distortion's weight, on photos: what is between rungs needs that power."""
-
-Windows = Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array]
-"""`(windows [B, h, w, C], origin int32 [B, 2], size int32 [B, 2]) -> [B, h', w', C']`, as in `tiling.run`."""
-
-
-@dataclass(frozen=True)
-class TransformOptions:
-    """How a transform coder runs; a decoder needs to know none of it.
-
-    Attributes
-    ----------
-    window_shapes
-        Heights and widths of the windows, multiples of 16.
-    window_batch
-        Windows per call of the network; None for 1 on a CPU and 8 on an accelerator.
-    limits
-        What a decoder refuses.
-    """
-
-    window_shapes: tuple[tuple[int, int], ...] = tiling.WINDOW_SHAPES
-    window_batch: int | None = None
-    limits: Limits = DEFAULT_LIMITS
-
-    def __post_init__(self) -> None:
-        for shape in self.window_shapes:
-            if any(side % 16 or side < _LEAST_WINDOW for side in shape):
-                raise BadOption(f"window {shape}: sides must be multiples of 16, at least {_LEAST_WINDOW}")
-        if not self.window_shapes or (self.window_batch is not None and self.window_batch < 1):
-            raise BadOption("at least one window shape is needed, and a window_batch of at least 1")
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network, ready to run.
-
-    Attributes
-    ----------
-    stride, halo
-        Pixels per latent, and of context that a latent or a decoded pixel needs on each side.
-    channels
-        Of the latents.
-    analyse
-        uint8 windows to float32 latents.
-    synthesise
-        float32 windows of latents to uint8 pixels.
-    mirrored
-        Pixels before and after a picture that analysis wants beside it, mirrored.
-    """
-
-    stride: int
-    halo: int
-    channels: int
-    analyse: Windows
-    synthesise: Windows
-    mirrored: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -141,7 +83,7 @@ class TransformCoder(ABC):
         self._system = name.partition("-")[0]
         self._paths = tuple(paths)
         self._options = options or TransformOptions()
-        self._models: dict[Path, _Model] = {}
+        self._models = Models(self._paths, self._build)
 
     @abstractmethod
     def build(self, weights: Weights) -> Network:
@@ -193,13 +135,15 @@ class TransformCoder(ABC):
         options: TransformOptions | None = None,
     ) -> list[bytes]:
         """Code pictures of any sizes."""
-        return self._encode(images, check_quality(quality, self), self._checked(options), {})
+        return self._encode(
+            images, check_quality(quality, self), check_options(options, self, self._options), {}
+        )
 
     def prepare(
         self, image: np.ndarray, *, options: TransformOptions | None = None
     ) -> Callable[[float], bytes]:
         """Return `file(quality)`, which codes the picture; each network analyses it once, when first needed."""
-        checked = self._checked(options)
+        checked = check_options(options, self, self._options)
         latents: dict[Path, list[np.ndarray]] = {}
         return lambda quality: self._encode([image], check_quality(quality, self), checked, latents)[0]
 
@@ -228,26 +172,13 @@ class TransformCoder(ABC):
         self, network: Network, images: Sequence[np.ndarray], *, options: TransformOptions | None = None
     ) -> list[np.ndarray]:
         """Latents of pictures by a network, before any step: float32 `[ceil(H/s), ceil(W/s), M]` each."""
-        return self._analyse(network, images, self._checked(options))
+        return analyse(network, images, check_options(options, self, self._options))
 
     def synthesise(
         self, network: Network, latents: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
     ) -> list[np.ndarray]:
         """Pictures, uint8 `[H, W, 3]` of these sizes, from float32 latents `[ceil(H/s), ceil(W/s), M]`."""
-        outputs = [np.empty((height, width, 3), np.uint8) for height, width in sizes]
-        tiling.run(
-            network.synthesise,
-            latents,
-            outputs,
-            sizes,
-            shapes=self._options.window_shapes,
-            halo=network.halo,
-            stride=network.stride,
-            input_stride=network.stride,
-            output_stride=1,
-            batch_size=_window_batch(self._options),
-        )
-        return outputs
+        return synthesise(network, latents, sizes, self._options)
 
     def latents(
         self,
@@ -258,9 +189,9 @@ class TransformCoder(ABC):
     ) -> list[np.ndarray]:
         """What is coded of pictures, int32 `[ceil(H/s), ceil(W/s), M]` each, by the first network of a quality."""
         hundredths, thrift = self._place(check_quality(quality, self))
-        model = self._model(self._points[hundredths][0][0])
+        model = self._models.of_path(self._points[hundredths][0][0])
         rung = model.rung(hundredths)
-        analysed = self._analyse(model.network, images, self._checked(options))
+        analysed = analyse(model.network, images, check_options(options, self, self._options))
         return [model.ladder.quantise(latents, rung, thrift=thrift) for latents in analysed]
 
     def decode_latents(self, data: bytes) -> np.ndarray:
@@ -287,9 +218,9 @@ class TransformCoder(ABC):
         hundredths, thrift = self._place(quality)
         candidates = []
         for path, _ in self._points[hundredths]:
-            model = self._model(path)
+            model = self._models.of_path(path)
             if path not in analysed:
-                analysed[path] = self._analyse(model.network, images, options)
+                analysed[path] = analyse(model.network, images, options)
             rung = model.rung(hundredths)
             symbols = [model.ladder.quantise(latents, rung, thrift=thrift) for latents in analysed[path]]
             candidates.append((model, symbols))
@@ -341,19 +272,10 @@ class TransformCoder(ABC):
 
     def _unpack(self, data: bytes) -> tuple[_Model, Header, int, np.ndarray]:
         header, chunks = unpack(data, limits=self._options.limits)
-        name = codec_name(header.codec_id)
-        if name != self._system:
-            raise BadOption(
-                f"the file was written by {name}, not {self._system}; jaxcodec.decode picks the codec"
-            )
+        check_writer(header, self._system)
         if len(chunks) != 1:
             raise CorruptFile(f"a {self.name} file has one chunk, this one has {len(chunks)}")
-        model = self._model(self._find(header.weights_hash))
-        if model.weights.hash != header.weights_hash:
-            raise WrongWeights(
-                f"{model.weights.path} is damaged: its content does not have the hash in its name; "
-                "get another copy of it"
-            )
+        model = self._models.of_hash(header.weights_hash)
         stride, channels = model.network.stride, model.network.channels
         rung = model.rung(header.quality)
         tables = model.ladder.tables[rung]
@@ -367,74 +289,16 @@ class TransformCoder(ABC):
             )
         return model, header, rung, decode_by_class(chunks[0], shape, tables, get_coder(header.coder_id))
 
-    def _find(self, weights_hash: bytes) -> Path:
-        installed = manifest.find(weights_hash)
-        if installed is not None:
-            return installed
-        for path in self._paths:
-            if path.stem.endswith(weights_hash.hex()) or self._model(path).weights.hash == weights_hash:
-                return path
-        raise WrongWeights(
-            f"the file was written with weights {weights_hash.hex()}, which are not installed; "
-            "give them with --weights FILE (weights=... in Python)"
-        )
-
-    def _analyse(
-        self, network: Network, images: Sequence[np.ndarray], options: TransformOptions
-    ) -> list[np.ndarray]:
-        pixels, sizes = [], []
-        for image in map(check_image, images):
-            height, width = image.shape[:2]
-            if height * width > options.limits.max_pixels:
-                raise TooLarge(f"a picture of {width}x{height} exceeds {options.limits.max_pixels} pixels")
-            colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-            pixels.append(_mirror(colour, network))
-            sizes.append((height, width))
-        outputs = [
-            np.empty((-(-h // network.stride), -(-w // network.stride), network.channels), np.float32)
-            for h, w in sizes
-        ]
-        tiling.run(
-            network.analyse,
-            pixels,
-            outputs,
-            sizes,
-            shapes=options.window_shapes,
-            halo=network.halo,
-            stride=network.stride,
-            input_stride=1,
-            output_stride=network.stride,
-            batch_size=_window_batch(options),
-            input_margin=sum(network.mirrored),
-        )
-        return outputs
-
-    def _model(self, path: Path) -> _Model:
-        if path not in self._models:
-            weights = load_weights(path)
-            if weights.codec != self._system:
-                raise WrongWeights(f"{weights.path} holds weights of {weights.codec}, not of {self._system}")
-            try:
-                network = self.build(weights)
-            except (TypeError, ValueError, KeyError) as error:
-                raise WrongWeights(
-                    f"{weights.path} does not describe a network of this version: {error}"
-                ) from error
-            stored = "ladder_steps" in weights.tables
-            ladder = Ladder.from_arrays(weights.tables) if stored else _one_rung(weights)
-            if ladder.channels != network.channels:
-                raise WrongWeights(
-                    f"{weights.path} has {ladder.channels} tables for {network.channels} latent channels"
-                )
-            self._models[path] = _Model(weights, network, ladder, stored)
-        return self._models[path]
-
-    def _checked(self, options: TransformOptions | None) -> TransformOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, TransformOptions):
-            raise BadOption(f"{self.name} takes TransformOptions, not {type(options).__name__}")
-        return options
+    def _build(self, weights: Weights) -> _Model:
+        with describing(weights, self._system):
+            network = self.build(weights)
+        stored = "ladder_steps" in weights.tables
+        ladder = Ladder.from_arrays(weights.tables) if stored else _one_rung(weights)
+        if ladder.channels != network.channels:
+            raise WrongWeights(
+                f"{weights.path} has {ladder.channels} tables for {network.channels} latent channels"
+            )
+        return _Model(weights, network, ladder, stored)
 
 
 def _of(candidate: tuple[_Model, list[np.ndarray]], i: int) -> tuple[_Model, np.ndarray]:
@@ -452,16 +316,3 @@ def _one_rung(weights: Weights) -> Ladder:
     steps = np.ones((1, tables.channels), np.float32)
     quality, zero = np.array([max(1, 100 * weights.quality)], np.int32), np.zeros(1, np.float32)
     return Ladder(steps, quality, zero, zero, (plain,))
-
-
-def _mirror(pixels: np.ndarray, network: Network) -> np.ndarray:
-    """Extend `[H, W, 3]` to whole latents and by `network.mirrored`, or leave it as it is without the latter."""
-    before, after = network.mirrored
-    if not before and not after:
-        return pixels
-    sides = [(before, after - side % -network.stride) for side in pixels.shape[:2]]
-    return np.pad(pixels, (*sides, (0, 0)), mode="symmetric")
-
-
-def _window_batch(options: TransformOptions) -> int:
-    return options.window_batch or (1 if jax.default_backend() == "cpu" else 8)

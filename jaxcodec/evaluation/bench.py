@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcodec.codecs.base import Codec, check_quality
+from jaxcodec.codecs.base import Codec
+from jaxcodec.codecs.checks import check_quality
 from jaxcodec.metrics.psnr import psnr_uint8
 from jaxcodec.metrics.rate import bits_per_pixel
 from jaxcodec.metrics.ssim import ms_ssim_uint8

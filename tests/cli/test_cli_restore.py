@@ -93,7 +93,7 @@ def test_files_of_comcnn_are_told_from_plain_ones(jaxcodec, network, save, tmp_p
     assert (fields["codec"], fields["width"], fields["height"]) == ("comcnn", 60, 41)
     assert (fields["shown_width"], fields["shown_height"], fields["channels"]) == (30, 21, 3)
     assert (fields["weights"], fields["weights_installed"]) == (codec.model.hash.hex(), False)
-    assert jaxcodec("decode", path, "--weights", codec._path)[0] == 0
+    assert jaxcodec("decode", path, "--weights", codec.path)[0] == 0
     assert picture_of(tmp_path / "photo.png").shape == (41, 60, 3)
 
 

@@ -5,7 +5,8 @@ It writes real `.jxc` files, under the number of `fmm`, and follows the protocol
 
 import numpy as np
 
-from jaxcodec.codecs.base import check_image, check_quality, unpack_iterations
+from jaxcodec.codecs.base import unpack_iterations
+from jaxcodec.codecs.checks import check_image, check_quality
 from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import Header, pack
 

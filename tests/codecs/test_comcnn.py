@@ -121,11 +121,11 @@ def test_a_jxc_file_holds_a_whole_jpeg_2000_file(around):
 def test_decode_finds_the_codec_by_itself_with_the_weights_given(around, inner):
     codec, image = around(inner), photo(24, 24)
     data = codec.encode(image)
-    weights = codec._path
+    weights = codec.path
     expected = codec.decode(data)
     np.testing.assert_array_equal(jaxcodec.decode(data, weights=weights), expected)
     with pytest.raises(WrongWeights, match=codec.model.hash.hex()):
-        load_comcnn(around("jpeg" if inner != "jpeg" else "jpeg2000")._path).decode(data)
+        load_comcnn(around("jpeg" if inner != "jpeg" else "jpeg2000").path).decode(data)
     with pytest.raises(BadOption, match="not progressive"):
         jaxcodec.decode(data, weights=weights, iterations=1)
 
@@ -164,7 +164,7 @@ def test_decoding_a_cut_file_raises_truncated(around):
         with pytest.raises(TruncatedFile):
             codec.decode(data[:length])
         with pytest.raises(TruncatedFile):
-            jaxcodec.decode(data[:length], weights=codec._path)
+            jaxcodec.decode(data[:length], weights=codec.path)
 
 
 def test_a_picture_of_another_size_than_the_segment_says_raises_corrupt_file(around):
@@ -279,9 +279,9 @@ def test_weights_of_another_codec_are_refused(around, tmp_path):
     with pytest.raises(WrongWeights, match="balle2017, not of comcnn"):
         load_comcnn(weights_path("bls2017"))
     with pytest.raises(WrongWeights, match="comcnn, not of comcnn-hevc"):
-        load_comcnn_hevc(around("jpeg")._path)
+        load_comcnn_hevc(around("jpeg").path)
     with pytest.raises(BadOption, match="one weight file"):
-        load_comcnn([around("jpeg")._path] * 2)
+        load_comcnn([around("jpeg").path] * 2)
 
 
 @pytest.mark.skipif(not manifest.current("comcnn"), reason="no weights of comcnn are shipped")

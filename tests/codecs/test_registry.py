@@ -19,6 +19,7 @@ from jaxcodec.errors import (
 )
 
 CLASSICAL = [info for info in available() if info.kind == "classical"]
+READY = [info for info in available() if info.qualities]
 
 
 def gradient(height=20, width=30):
@@ -75,6 +76,12 @@ def test_decode_finds_the_codec_of_a_file_by_itself(info):
 
 def test_encode_takes_the_quality():
     assert encode(gradient(), "jpeg", quality=10) == load("jpeg").encode(gradient(), quality=10)
+
+
+@pytest.mark.parametrize("info", READY, ids=lambda info: info.name)
+def test_options_of_another_codec_are_refused(info):
+    with pytest.raises(BadOption, match=f"^{info.name} takes options of class .*, not object$"):
+        loaded(info.name).encode(gradient(), options=object())
 
 
 def test_an_unknown_name_lists_its_neighbours():

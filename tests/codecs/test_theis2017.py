@@ -17,7 +17,7 @@ from jaxcodec.codecs.theis2017 import AutoencoderCodec
 from jaxcodec.codecs.theis2017.export import export, interpolated_steps
 from jaxcodec.codecs.theis2017.initialise import from_principal_components
 from jaxcodec.codecs.theis2017.model import AutoencoderConfig
-from jaxcodec.codecs.transform import TransformOptions
+from jaxcodec.codecs.transform_network import TransformOptions
 from jaxcodec.coding.container import read_header
 from jaxcodec.errors import BadOption, CorruptFile, WrongWeights
 from jaxcodec.zoo.weights import Weights, load_weights, save_weights

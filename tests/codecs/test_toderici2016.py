@@ -339,7 +339,7 @@ def forged(codec, chunks, **fields):
     header = {
         "codec_id": 2,
         "coder_id": 0,
-        "weights_hash": bytes.fromhex(codec._path.stem[-8:]),
+        "weights_hash": bytes.fromhex(codec.path.stem[-8:]),
         "width": 24,
         "height": 16,
         "channels": 3,
@@ -392,7 +392,7 @@ def test_calls_that_make_no_sense_are_refused(codecs, image, rng):
     ):
         with pytest.raises(error):
             call()
-    small = ThumbnailCodec(codec._path, options=TodericiOptions(limits=Limits(max_pixels=100)))
+    small = ThumbnailCodec(codec.path, options=TodericiOptions(limits=Limits(max_pixels=100)))
     with pytest.raises(TooLarge):
         small.decode(data)
 
@@ -407,7 +407,7 @@ def test_weights_that_do_not_fit_are_refused(codecs, tmp_path):
         with pytest.raises(WrongWeights, match="not those of its configuration"):
             assert load_toderici2016(path).qualities
     with pytest.raises(BadOption, match="one weight file, not 2"):
-        load_toderici2016([codec._path for codec in codecs.values()][:2])
+        load_toderici2016([codec.path for codec in codecs.values()][:2])
     with pytest.raises(WrongWeights, match="missing"):
         load_toderici2016(tmp_path / "missing.safetensors")
 

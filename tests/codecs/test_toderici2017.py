@@ -55,7 +55,7 @@ def test_it_is_a_progressive_codec_whose_quality_is_the_number_of_iterations(rec
 def test_any_size_round_trips_to_what_the_encoder_saw(recurrent, size):
     image = picture(*size)
     data = recurrent.encode(image, quality=2)
-    decoded = jaxcodec.decode(data, weights=recurrent._path)
+    decoded = jaxcodec.decode(data, weights=recurrent.path)
     assert decoded.shape == image.shape
     seen = recurrent.reconstructions(image, quality=2)
     np.testing.assert_array_equal(decoded, seen[-1])

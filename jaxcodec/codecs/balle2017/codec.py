@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcodec.codecs.balle2017.model import STRIDE, Analysis, Synthesis, TransformConfig
-from jaxcodec.codecs.transform import Network, TransformCoder, TransformOptions
+from jaxcodec.codecs.transform import TransformCoder
+from jaxcodec.codecs.transform_network import Network, TransformOptions
 from jaxcodec.errors import BadOption
 from jaxcodec.ops.extent import Extent
 from jaxcodec.zoo import manifest

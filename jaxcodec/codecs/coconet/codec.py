@@ -6,12 +6,12 @@ of a quality has about as many bytes whatever the picture and its size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxcodec.codecs.base import check_image, check_whole_quality
+from jaxcodec.codecs.base import OneByOne
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality, check_writer
 from jaxcodec.codecs.coconet.fit import FitSettings, fit
 from jaxcodec.codecs.coconet.model import NetworkConfig, render
 from jaxcodec.codecs.coconet.quantise import quantise, tuning_of
@@ -22,7 +22,7 @@ from jaxcodec.codecs.coconet.weights_file import (
     limit_of,
     to_bytes,
 )
-from jaxcodec.coding.codec_ids import codec_id, codec_name
+from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
 from jaxcodec.coding.range_coder import get_coder
 from jaxcodec.errors import BadOption, CorruptFile, TooLarge, UnknownCodec
@@ -83,7 +83,7 @@ class CocoNetOptions:
             )
 
 
-class CocoNetCodec:
+class CocoNetCodec(OneByOne):
     """The codec `coconet`: `Codec` of `jaxcodec.codecs.base`.
 
     Parameters
@@ -122,7 +122,7 @@ class CocoNetCodec:
         TooLarge
             If the picture has more pixels than `max_pixels` or the limits say.
         """
-        image, options = check_image(image), self._checked(options)
+        image, options = check_image(image), check_options(options, self, self._options)
         chosen, config, bits = self._network(quality, options, channels=1 if image.ndim == 2 else 3)
         height, width = image.shape[:2]
         most = min(options.max_pixels, options.limits.max_pixels)
@@ -169,9 +169,7 @@ class CocoNetCodec:
     def read(self, data: bytes) -> tuple[Header, QuantisedNetwork]:
         """Return what a file holds, all checked; raises as `decode`."""
         header, chunks = unpack(data, limits=self._options.limits)
-        name = codec_name(header.codec_id)
-        if name != NAME:
-            raise BadOption(f"the file was written by {name}, not {NAME}; jaxcodec.decode picks the codec")
+        check_writer(header, NAME)
         if len(chunks) != 1:
             raise CorruptFile(f"a file of {NAME} has one chunk, not {len(chunks)}; {_COPY}")
         if header.weights_hash != _NO_WEIGHTS:
@@ -187,27 +185,6 @@ class CocoNetCodec:
         network = from_bytes(chunks[0], header.channels, coder)
         self._check_work(header, network, 1.0)
         return header, network
-
-    def encode_batch(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        quality: float | None = None,
-        options: CocoNetOptions | None = None,
-    ) -> list[bytes]:
-        """Code pictures of any sizes; the same files as one by one."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
-
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes; the same pictures as one by one."""
-        return [self.decode(data) for data in files]
-
-    def _checked(self, options: CocoNetOptions | None) -> CocoNetOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, CocoNetOptions):
-            raise BadOption(f"{NAME} takes options of class CocoNetOptions, not {type(options).__name__}")
-        return options
 
     def _network(
         self, quality: float | None, options: CocoNetOptions, *, channels: int

@@ -11,7 +11,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from jaxcodec.codecs.base import check_image
+from jaxcodec.codecs.checks import check_image
 from jaxcodec.codecs.coconet.fit import FitSettings, fit
 from jaxcodec.codecs.coconet.grid import enlarged_size
 from jaxcodec.codecs.coconet.model import NetworkConfig, Params, render

@@ -17,18 +17,19 @@ import jax
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from jaxcodec.codecs.base import check_image, check_whole_quality
+from jaxcodec.codecs.base import OneByOne
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality
 from jaxcodec.codecs.classical import Subsampling
 from jaxcodec.codecs.comcnn.coarseness import jpeg_coarseness
 from jaxcodec.codecs.comcnn.inner import InnerCodec, inner_codec
 from jaxcodec.codecs.comcnn.model import ComCnnConfig
 from jaxcodec.codecs.comcnn.networks import Networks, enlarged, reduced
+from jaxcodec.codecs.models import Models
 from jaxcodec.codecs.native_formats import native_format
 from jaxcodec.coding.codec_ids import codec_id, codec_name
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
 from jaxcodec.coding.jpeg_segment import JpegSegment, add_segment, split_segment
-from jaxcodec.errors import BadOption, CorruptFile, NotAJxcFile, TooLarge, TruncatedFile, WrongWeights
-from jaxcodec.zoo import manifest
+from jaxcodec.errors import BadOption, CorruptFile, NotAJxcFile, TruncatedFile, WrongWeights
 from jaxcodec.zoo.choose import Given, weight_files
 from jaxcodec.zoo.weights import Weights, load_weights
 
@@ -87,7 +88,14 @@ def model_of(weights: Weights) -> Model:
     return Model(weights.hash, config, networks)
 
 
-class ComCnnCodec:
+def _pair_of(weights: Weights) -> Model:
+    model = model_of(weights)
+    if weights.codec != NAMES[model.config.inner] or model.networks.comcnn is None:
+        raise WrongWeights(f"{weights.path} holds weights of {weights.codec}, not of {FAMILY}")
+    return model
+
+
+class ComCnnCodec(OneByOne):
     """The codec around one standard codec: `Codec` of `jaxcodec.codecs.base`.
 
     It decodes the files of all three; weights are found by the hash in the file, and read when first needed.
@@ -101,14 +109,14 @@ class ComCnnCodec:
     """
 
     def __init__(self, path: Path, *, options: ComCnnOptions | None = None) -> None:
-        self._path = path
+        self.path = path
         self._options = options or ComCnnOptions()
-        self._models: dict[Path, Model] = {}
+        self._models = Models([path], _pair_of)
 
     @property
     def model(self) -> Model:
         """The networks that encode."""
-        return self._read(self._path)
+        return self._models.first
 
     @property
     def name(self) -> str:
@@ -150,10 +158,9 @@ class ComCnnCodec:
         MissingDependency
             Around HEVC, if pillow-heif is not installed.
         """
-        array, whole, options = check_image(image), check_whole_quality(quality, self), self._checked(options)
+        options = check_options(options, self, self._options)
+        array, whole = check_image(image, options.limits), check_whole_quality(quality, self)
         height, width = array.shape[:2]
-        if height * width > options.limits.max_pixels:
-            raise TooLarge(f"{self.name} cannot code {width} x {height} pixels; cut or shrink the picture")
         model = self.model
         small = reduce_picture(array, model.networks, model.inner.coarseness(whole))
         payload = model.inner.encode(small, whole, subsampling=options.subsampling)
@@ -180,32 +187,18 @@ class ComCnnCodec:
                 raise NotAJxcFile("a JPEG file that is not of comcnn; the codec jpeg decodes it")
             segment, payload = split
             _check_family(segment.codec_id)
-            model = self._find(segment.weights_hash)
+            model = self._models.of_hash(segment.weights_hash)
             known = jpeg_coarseness(luma_table_of(payload))
             return self._restored(model, payload, known, segment.height, segment.width, None)
         header, chunks = unpack(data, limits=limits)
         _check_family(header.codec_id)
         if len(chunks) != 1 or header.coder_id != _NO_CODER:
             raise CorruptFile("a file of comcnn has one chunk and no coder; get another copy of the file")
-        model = self._find(header.weights_hash)
+        model = self._models.of_hash(header.weights_hash)
         if not model.config.lowest <= header.quality <= model.config.highest:
             raise CorruptFile(f"comcnn has no quality {header.quality}; get another copy of the file")
         known = model.inner.coarseness(header.quality)
         return self._restored(model, chunks[0], known, header.height, header.width, header.channels)
-
-    def encode_batch(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        quality: float | None = None,
-        options: ComCnnOptions | None = None,
-    ) -> list[bytes]:
-        """Code pictures of any sizes; the same files as one by one."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
-
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes; the same pictures as one by one."""
-        return [self.decode(data) for data in files]
 
     def _restored(
         self, model: Model, payload: bytes, coarseness: int, height: int, width: int, channels: int | None
@@ -219,33 +212,6 @@ class ComCnnCodec:
                 f"{width} x {height}; get another copy of the file"
             )
         return enlarge_picture(small, model.networks, coarseness, (height, width))
-
-    def _checked(self, options: ComCnnOptions | None) -> ComCnnOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, ComCnnOptions):
-            raise BadOption(f"{self.name} takes options of class ComCnnOptions, not {type(options).__name__}")
-        return options
-
-    def _read(self, path: Path) -> Model:
-        if path not in self._models:
-            weights = load_weights(path)
-            model = model_of(weights)
-            if weights.codec != NAMES[model.config.inner] or model.networks.comcnn is None:
-                raise WrongWeights(f"{path} holds weights of {weights.codec}, not of {FAMILY}")
-            self._models[path] = model
-        return self._models[path]
-
-    def _find(self, weights_hash: bytes) -> Model:
-        if weights_hash == self.model.hash:
-            return self.model
-        path = manifest.find(weights_hash)
-        if path is None or not path.exists():
-            raise WrongWeights(
-                f"the file was made with weights {weights_hash.hex()}, which are not installed; "
-                "give them with --weights FILE"
-            )
-        return self._read(path)
 
 
 def _check_family(number: int) -> None:

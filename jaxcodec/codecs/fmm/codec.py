@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxcodec.codecs.base import check_image, check_whole_quality
+from jaxcodec.codecs.base import OneByOne
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality, check_writer
 from jaxcodec.codecs.fmm.stream import ENTROPY_CODED, STAGES, Stage, decode_planes, encode_planes
-from jaxcodec.coding.codec_ids import codec_id, codec_name
+from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack, unpack
 from jaxcodec.coding.range_coder import get_coder
-from jaxcodec.errors import BadOption, CorruptFile, TooLarge, UnknownCodec
+from jaxcodec.errors import BadOption, CorruptFile, UnknownCodec
 from jaxcodec.version import __version__
 
 NAME = "fmm"
@@ -55,7 +56,7 @@ class FMMOptions:
             raise BadOption(f"there is no stage {self.stage!r}; there are {', '.join(STAGES)}")
 
 
-class ModulusCodec:
+class ModulusCodec(OneByOne):
     """The codec `fmm`: `Codec` of `jaxcodec.codecs.base`.
 
     Parameters
@@ -90,13 +91,10 @@ class ModulusCodec:
         TooLarge
             If the picture has more pixels than the limits say.
         """
-        image, options = check_image(image), self._checked(options)
+        options = check_options(options, self, self._options)
+        image = check_image(image, options.limits)
         quality, modulus = self._quality_and_modulus(quality, options)
         height, width = image.shape[:2]
-        if height * width > options.limits.max_pixels:
-            raise TooLarge(
-                f"a picture of {width} x {height} exceeds {options.limits.max_pixels} pixels (max_pixels)"
-            )
         planes = image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
         coder = get_coder()
         body = encode_planes(planes, modulus=modulus, stage=options.stage, coder=coder)
@@ -138,27 +136,6 @@ class ModulusCodec:
             image[..., channel] = plane
         return image
 
-    def encode_batch(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        quality: float | None = None,
-        options: FMMOptions | None = None,
-    ) -> list[bytes]:
-        """Code pictures of any sizes; the same files as one by one."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
-
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes; the same pictures as one by one."""
-        return [self.decode(data) for data in files]
-
-    def _checked(self, options: FMMOptions | None) -> FMMOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, FMMOptions):
-            raise BadOption(f"{NAME} takes options of class FMMOptions, not {type(options).__name__}")
-        return options
-
     def _quality_and_modulus(self, quality: float | None, options: FMMOptions) -> tuple[int, int]:
         if options.modulus is None:
             chosen = check_whole_quality(quality, self)
@@ -176,9 +153,7 @@ def _quality_of(modulus: int) -> int:
 
 def _settings(header: Header, chunks: Sequence[bytes]) -> tuple[int, Stage]:
     """Return modulus and stage, once all that the file says about itself agrees."""
-    name = codec_name(header.codec_id)
-    if name != NAME:
-        raise BadOption(f"the file was written by {name}, not {NAME}; jaxcodec.decode picks the codec")
+    check_writer(header, NAME)
     if len(chunks) != 1 or len(chunks[0]) < 2:
         raise CorruptFile(f"a file of {NAME} has one chunk of at least 2 bytes; {_COPY}")
     if header.weights_hash != _NO_WEIGHTS:

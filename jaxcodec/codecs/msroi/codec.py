@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,14 @@ import numpy as np
 from PIL import Image
 
 from jaxcodec.codecs import classical
-from jaxcodec.codecs.base import check_image, check_whole_quality
+from jaxcodec.codecs.base import OneByOne
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality
+from jaxcodec.codecs.models import Models, describing
 from jaxcodec.codecs.msroi.jpeg import Encoded, encode_coefficients, encode_composite, resize_map
 from jaxcodec.codecs.msroi.model import RULES, STRIDE, RegionConfig, RegionNetwork, Rule, combine
-from jaxcodec.errors import BadImage, BadOption, WrongWeights
+from jaxcodec.errors import BadImage, BadOption
 from jaxcodec.zoo.choose import Given, single_weight_file
-from jaxcodec.zoo.weights import load_weights
+from jaxcodec.zoo.weights import Weights
 
 NAME = "msroi"
 Mode = Literal["coefficients", "composite"]
@@ -122,7 +123,13 @@ class _Model:
     params: Any
 
 
-class MsRoiCodec:
+def _build(weights: Weights) -> _Model:
+    with describing(weights, NAME):
+        params = {"trunk": weights.params["trunk"], "head": weights.params["head"]}
+        return _Model(RegionConfig(**weights.config), jax.device_put(params))
+
+
+class MsRoiCodec(OneByOne):
     """The codec `msroi`: `Codec` of `jaxcodec.codecs.base`.
 
     `quality` is that of the plain JPEG, by the codec `jpeg`, whose size no file exceeds. Files are plain JPEGs and
@@ -143,18 +150,18 @@ class MsRoiCodec:
     ladder = classical.LADDER
 
     def __init__(self, path: Path, *, options: MsRoiOptions | None = None) -> None:
-        self._path = path
+        self.path = path
         self._options = options or MsRoiOptions()
-        self._loaded: _Model | None = None
+        self._models = Models([path], _build)
 
     @property
     def config(self) -> RegionConfig:
         """The network's configuration."""
-        return self._model().config
+        return self._models.first.config
 
     def with_options(self, options: MsRoiOptions) -> MsRoiCodec:
         """Return the codec with other options of its own."""
-        return MsRoiCodec(self._path, options=options)
+        return MsRoiCodec(self.path, options=options)
 
     def encode(
         self, image: np.ndarray, *, quality: float | None = None, options: MsRoiOptions | None = None
@@ -177,7 +184,7 @@ class MsRoiCodec:
     ) -> Encoded:
         """Code one picture as `encode` does, and say how."""
         array, whole = check_image(image), check_whole_quality(quality, self)
-        options = self._checked(options)
+        options = check_options(options, self, self._options)
         saliency = self.saliency(array, options=options)
         if options.mode == "coefficients":
             return encode_coefficients(
@@ -200,26 +207,12 @@ class MsRoiCodec:
         """Decode a JPEG file, as the codec `jpeg` does."""
         return classical.jpeg().decode(data)
 
-    def encode_batch(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        quality: float | None = None,
-        options: MsRoiOptions | None = None,
-    ) -> list[bytes]:
-        """Code pictures of any sizes; the same files as one by one."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
-
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes; the same pictures as one by one."""
-        return [self.decode(data) for data in files]
-
     def saliency(self, image: np.ndarray, *, options: MsRoiOptions | None = None) -> np.ndarray:
         """Return what matters of a picture, float32 `[ceil(H/16), ceil(W/16)]` in [0, 1].
 
         That is the mask of the options, resampled, or else the network's map.
         """
-        array, options = check_image(image), self._checked(options)
+        array, options = check_image(image), check_options(options, self, self._options)
         rows, columns = -(-array.shape[0] // STRIDE), -(-array.shape[1] // STRIDE)
         if options.mask is not None:
             return np.clip(resize_map(check_mask(options.mask), rows, columns), 0.0, 1.0)
@@ -237,7 +230,7 @@ class MsRoiCodec:
 
         h and w are the sides over 16, rounded up, of the picture as the network sees it: of at most `LARGEST_SIDE`.
         """
-        array, model = check_image(image), self._model()
+        array, model = check_image(image), self._models.first
         picture = Image.fromarray(array).convert("RGB")
         if max(picture.size) > LARGEST_SIDE:
             scale = LARGEST_SIDE / max(picture.size)
@@ -249,28 +242,6 @@ class MsRoiCodec:
         pixels = np.pad(np.asarray(picture), padding, mode="edge")
         maps = np.asarray(_class_maps(model.params, jnp.asarray(pixels[None]), config=model.config))[0]
         return maps[: -(-height // STRIDE), : -(-width // STRIDE)]
-
-    def _checked(self, options: MsRoiOptions | None) -> MsRoiOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, MsRoiOptions):
-            raise BadOption(f"{NAME} takes options of class MsRoiOptions, not {type(options).__name__}")
-        return options
-
-    def _model(self) -> _Model:
-        if self._loaded is None:
-            weights = load_weights(self._path)
-            if weights.codec != NAME:
-                raise WrongWeights(f"{self._path} holds weights of {weights.codec}, not of {NAME}")
-            try:
-                config = RegionConfig(**weights.config)
-                params = {"trunk": weights.params["trunk"], "head": weights.params["head"]}
-            except (TypeError, ValueError, KeyError) as error:
-                raise WrongWeights(
-                    f"{self._path} does not describe a network of this version: {error}"
-                ) from error
-            self._loaded = _Model(config, jax.device_put(params))
-        return self._loaded
 
 
 def centre_prior(rows: int, columns: int) -> np.ndarray:

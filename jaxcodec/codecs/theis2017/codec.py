@@ -16,7 +16,8 @@ from jaxcodec.codecs.theis2017.model import (
     AutoencoderConfig,
     Synthesis,
 )
-from jaxcodec.codecs.transform import Network, TransformCoder
+from jaxcodec.codecs.transform import TransformCoder
+from jaxcodec.codecs.transform_network import Network
 from jaxcodec.ops.extent import Extent
 from jaxcodec.zoo.choose import Given, weight_files
 from jaxcodec.zoo.weights import Weights

@@ -13,7 +13,6 @@ be half of a file of 64 bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcodec.codecs import progress
-from jaxcodec.codecs.base import check_image, check_whole_quality, unpack_iterations
+from jaxcodec.codecs.base import OneByOne, unpack_iterations
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality, check_writer
+from jaxcodec.codecs.models import Models, describing
 from jaxcodec.codecs.toderici2016.model import (
     ThumbnailConfig,
     decode_stage,
@@ -35,13 +36,19 @@ from jaxcodec.codecs.toderici2016.model import (
     to_pixels,
     to_values,
 )
-from jaxcodec.coding.codec_ids import codec_id, codec_name
+from jaxcodec.codecs.toderici2016.patches import (
+    cut_patches,
+    join_patches,
+    pack_counts,
+    patch_grid,
+    read_chunks,
+)
+from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack
-from jaxcodec.errors import BadImage, BadOption, CorruptFile, TooLarge, UnknownCodec, WrongWeights
+from jaxcodec.errors import BadImage, BadOption, CorruptFile, UnknownCodec
 from jaxcodec.ops.binarise import sign_binarise
-from jaxcodec.zoo import manifest
 from jaxcodec.zoo.choose import Given, single_weight_file
-from jaxcodec.zoo.weights import Weights, load_weights
+from jaxcodec.zoo.weights import Weights
 
 NAME = "toderici2016"
 THUMBNAIL = 32
@@ -52,8 +59,6 @@ RAW_BITS = 0
 
 _BATCHES = (1, 8, 64)
 """Sizes of the batches that the networks are compiled for, in thumbnails; the last one is filled up."""
-
-_ANOTHER_COPY = "get another copy of the file"
 
 
 @partial(jax.jit, static_argnames=("config", "pictures"))
@@ -146,19 +151,15 @@ class _Model:
 
 
 def _build(weights: Weights) -> _Model:
-    if weights.codec != NAME:
-        raise WrongWeights(f"{weights.path} holds weights of {weights.codec}, not of {NAME}")
-    try:
+    with describing(weights, NAME):
         config = ThumbnailConfig(**weights.config)
         wanted = jax.eval_shape(partial(init, config), jax.random.key(0))
         if jax.tree.map(jnp.shape, wanted) != jax.tree.map(np.shape, weights.params):
             raise ValueError("its parameters are not those of its configuration")
-    except (TypeError, ValueError) as error:
-        raise WrongWeights(f"{weights.path} does not describe a network of this version: {error}") from error
     return _Model(weights, config, jax.device_put(weights.params))
 
 
-class ThumbnailCodec:
+class ThumbnailCodec(OneByOne):
     """The codec `toderici2016`: `ProgressiveCodec` of `jaxcodec.codecs.base`; quality is the number of stages.
 
     A file decodes to the same picture, to one 8-bit level, whatever it is decoded together with and wherever: the
@@ -176,14 +177,14 @@ class ThumbnailCodec:
     extension = ".jxc"
 
     def __init__(self, path: Path, *, options: TodericiOptions | None = None) -> None:
-        self._path = path
+        self.path = path
         self._options = options or TodericiOptions()
-        self._models: dict[Path, _Model] = {}
+        self._models = Models([path], _build)
 
     @property
     def config(self) -> ThumbnailConfig:
         """The network that it encodes with."""
-        return self._model(self._path).config
+        return self._models.first.config
 
     @property
     def qualities(self) -> tuple[int, ...]:
@@ -204,11 +205,11 @@ class ThumbnailCodec:
         self, image: np.ndarray, *, quality: float | None = None, options: TodericiOptions | None = None
     ) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]` (coded as three equal channels), to a `.jxc` file."""
-        options = self._checked(options)
+        options = check_options(options, self, self._options)
         if quality is None and options.target_psnr is not None:
             quality = self.qualities[-1]
         quality = check_whole_quality(quality, self)
-        model = self._model(self._path)
+        model = self._models.first
         patches = self._patches(model, image, options)
         codes, errors, _ = self._run_encoder(model, patches, quality)
         counts = np.full(len(patches), quality)
@@ -228,18 +229,8 @@ class ThumbnailCodec:
         )
         chunks = [np.packbits(codes[t][counts > t]).tobytes() for t in range(header.quality)]
         if options.target_psnr is not None:
-            chunks[0] = _pack_counts(counts, model.config) + chunks[0]
+            chunks[0] = pack_counts(counts, model.config) + chunks[0]
         return pack(header, chunks)
-
-    def encode_batch(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        quality: float | None = None,
-        options: TodericiOptions | None = None,
-    ) -> list[bytes]:
-        """Code pictures of any sizes to a file each; thumbnails rather go into one (`encode_thumbnails`)."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
 
     def encode_thumbnails(
         self, images: np.ndarray, *, quality: float | None = None, options: TodericiOptions | None = None
@@ -260,10 +251,6 @@ class ThumbnailCodec:
         """Decode all stages of a whole file to uint8 `[H, W, 3]` or `[H, W]`."""
         return self.decode_progressive(data)
 
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes."""
-        return [self.decode(data) for data in files]
-
     def decode_progressive(
         self, data: bytes, *, iterations: int | None = None, allow_truncated: bool = False
     ) -> np.ndarray:
@@ -281,7 +268,7 @@ class ThumbnailCodec:
             )
             patches[part] = np.asarray(decoded)[: own.shape[1]]
             progress.report(part.stop, len(counts))
-        picture = _join(patches, header.height, header.width)
+        picture = join_patches(patches, header.height, header.width)
         # A grey picture was coded as three equal channels; their mean is its best estimate.
         return np.rint(picture.mean(-1)).astype(np.uint8) if header.channels == 1 else picture
 
@@ -307,26 +294,21 @@ class ThumbnailCodec:
     def reconstructions(self, image: np.ndarray, *, quality: float | None = None) -> np.ndarray:
         """What the encoder sees after each stage, uint8 `[quality, H, W, 3]`."""
         quality = check_whole_quality(quality, self)
-        model = self._model(self._path)
+        model = self._models.first
         patches = self._patches(model, image, self._options)
         _, _, seen = self._run_encoder(model, patches, quality, pictures=True)
-        return np.stack([_join(stage, *image.shape[:2]) for stage in seen])
+        return np.stack([join_patches(stage, *image.shape[:2]) for stage in seen])
 
     def stage_counts(self, data: bytes) -> np.ndarray:
         """How many stages each patch has in a file, `[rows, columns]` of patches."""
         model, header, _, counts = self._unpack(data, None, False)
-        return counts.reshape(_grid(header.height, header.width, model.config))
+        return counts.reshape(patch_grid(header.height, header.width, model.config))
 
     def _patches(self, model: _Model, image: np.ndarray, options: TodericiOptions) -> np.ndarray:
         """uint8 `[H, W, 3]` or `[H, W]` to `[n, P, P, 3]`."""
-        height, width = check_image(image).shape[:2]
-        if height * width > options.limits.max_pixels:
-            raise TooLarge(f"a picture of {width}x{height} exceeds {options.limits.max_pixels} pixels")
-        side = model.config.patch
+        check_image(image, options.limits)
         colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-        whole = np.pad(colour, ((0, -height % side), (0, -width % side), (0, 0)), mode="edge")
-        rows, columns = _grid(height, width, model.config)
-        return whole.reshape(rows, side, columns, side, 3).transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3)
+        return cut_patches(colour, model.config)
 
     def _run_encoder(
         self, model: _Model, patches: np.ndarray, quality: int, *, pictures: bool = False
@@ -350,57 +332,16 @@ class ThumbnailCodec:
         header, chunks = unpack_iterations(
             data, iterations=iterations, allow_truncated=allow_truncated, limits=self._options.limits
         )
-        name = codec_name(header.codec_id)
-        if name != NAME:
-            raise BadOption(f"the file was written by {name}, not {NAME}; jaxcodec.decode picks the codec")
-        model = self._model(self._find(header.weights_hash))
-        if model.weights.hash != header.weights_hash:
-            raise WrongWeights(
-                f"{model.weights.path} is damaged: its content does not have the hash in its name; "
-                "get another copy of it"
-            )
+        check_writer(header, NAME)
+        model = self._models.of_hash(header.weights_hash)
         if header.coder_id != RAW_BITS:
             raise UnknownCodec(f"{NAME} knows no coder number {header.coder_id} for its bits")
         if header.quality > model.config.stages:
             raise CorruptFile(
-                f"the file has {header.quality} stages, the network {model.config.stages}; {_ANOTHER_COPY}"
+                f"the file has {header.quality} stages, the network {model.config.stages}; "
+                "get another copy of the file"
             )
-        return model, header, *_read_chunks(chunks, header, model.config)
-
-    def _find(self, weights_hash: bytes) -> Path:
-        installed = manifest.find(weights_hash)
-        if installed is not None:
-            return installed
-        if self._model(self._path).weights.hash == weights_hash:
-            return self._path
-        raise WrongWeights(
-            f"the file was written with weights {weights_hash.hex()}, which are not installed; "
-            "give them with --weights FILE (weights=... in Python)"
-        )
-
-    def _model(self, path: Path) -> _Model:
-        if path not in self._models:
-            self._models[path] = _build(load_weights(path))
-        return self._models[path]
-
-    def _checked(self, options: TodericiOptions | None) -> TodericiOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, TodericiOptions):
-            raise BadOption(f"{NAME} takes TodericiOptions, not {type(options).__name__}")
-        return options
-
-
-def _grid(height: int, width: int, config: ThumbnailConfig) -> tuple[int, int]:
-    return math.ceil(height / config.patch), math.ceil(width / config.patch)
-
-
-def _join(patches: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`[n, P, P, 3]` to `[H, W, 3]`."""
-    side = patches.shape[1]
-    rows, columns = math.ceil(height / side), math.ceil(width / side)
-    whole = patches.reshape(rows, columns, side, side, 3).transpose(0, 2, 1, 3, 4)
-    return np.ascontiguousarray(whole.reshape(rows * side, columns * side, 3)[:height, :width])
+        return model, header, *read_chunks(chunks, header, model.config)
 
 
 def _batches(patches: int, config: ThumbnailConfig) -> list[tuple[slice, int]]:
@@ -412,52 +353,6 @@ def _batches(patches: int, config: ThumbnailConfig) -> list[tuple[slice, int]]:
         parts.append((slice(start, min(start + size, patches)), size))
         start += size
     return parts
-
-
-def _pack_counts(counts: np.ndarray, config: ThumbnailConfig) -> bytes:
-    digits = np.arange((config.stages - 1).bit_length())[::-1]
-    return np.packbits(((counts[:, None] - 1) >> digits) & 1).tobytes()
-
-
-def _read_chunks(
-    chunks: Sequence[bytes], header: Header, config: ThumbnailConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bits, bool `[K, n, bits]`, and stages of each patch, `[n]`; lengths are checked before bits are unpacked."""
-    rows, columns = _grid(header.height, header.width, config)
-    patches, digits = rows * columns, (config.stages - 1).bit_length()
-    first, counted = chunks[0], math.ceil(patches * digits / 8)
-    counts = np.full(patches, len(chunks)) if len(first) == math.ceil(patches * config.bits / 8) else None
-    if counts is None:
-        if len(first) != counted + math.ceil(patches * config.bits / 8):
-            raise CorruptFile(
-                f"{len(first)} bytes are not the first stage of {patches} patches; {_ANOTHER_COPY}"
-            )
-        weights = 1 << np.arange(digits)[::-1]
-        stored = 1 + _unpack_bits(first[:counted], patches, digits) @ weights
-        if stored.max() > config.stages:
-            raise CorruptFile(
-                f"a patch has {stored.max()} stages, the network {config.stages}; {_ANOTHER_COPY}"
-            )
-        counts, first = np.minimum(stored, len(chunks)), first[counted:]
-    stages = [first, *chunks[1:]]
-    active = [counts > stage for stage in range(len(stages))]
-    for chunk, reached in zip(stages, active, strict=True):
-        if not reached.any() or len(chunk) != math.ceil(np.count_nonzero(reached) * config.bits / 8):
-            raise CorruptFile(
-                f"{len(chunk)} bytes are not a stage of {np.count_nonzero(reached)} patches; {_ANOTHER_COPY}"
-            )
-    codes = np.zeros((len(stages), patches, config.bits), bool)
-    for code, chunk, reached in zip(codes, stages, active, strict=True):
-        code[reached] = _unpack_bits(chunk, int(reached.sum()), config.bits)
-    return codes, counts
-
-
-def _unpack_bits(data: bytes, rows: int, columns: int) -> np.ndarray:
-    """Bool `[rows, columns]`."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8)).astype(bool)
-    if bits[rows * columns :].any():
-        raise CorruptFile(f"bits follow the last one of a stage; {_ANOTHER_COPY}")
-    return bits[: rows * columns].reshape(rows, columns)
 
 
 def load_toderici2016(weights: Given = None) -> ThumbnailCodec:

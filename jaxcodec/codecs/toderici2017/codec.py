@@ -9,7 +9,7 @@ each other, each but the last preceded by its length as a varint.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,18 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcodec.codecs import progress
-from jaxcodec.codecs.base import check_image, check_whole_quality, unpack_iterations
+from jaxcodec.codecs.base import OneByOne, unpack_iterations
+from jaxcodec.codecs.checks import check_image, check_options, check_whole_quality, check_writer
+from jaxcodec.codecs.models import Models, describing
 from jaxcodec.codecs.tiling import cut
 from jaxcodec.codecs.toderici2017.bits import BitCoder
 from jaxcodec.codecs.toderici2017.model import STRIDE, CoderState, RecurrentCoder, RecurrentConfig
-from jaxcodec.coding.codec_ids import codec_id, codec_name
+from jaxcodec.coding.codec_ids import codec_id
 from jaxcodec.coding.container import DEFAULT_LIMITS, Header, Limits, pack
-from jaxcodec.errors import BadOption, CorruptFile, TooLarge, WrongWeights
+from jaxcodec.errors import BadOption, CorruptFile
 from jaxcodec.ops.binarise import sign_binarise
 from jaxcodec.ops.extent import Extent
-from jaxcodec.zoo import manifest
 from jaxcodec.zoo.choose import Given, single_weight_file
-from jaxcodec.zoo.weights import Weights, load_weights
+from jaxcodec.zoo.weights import Weights
 
 NAME = "toderici2017"
 TILE = 1024
@@ -129,18 +130,14 @@ class _Model:
 
 
 def _build(weights: Weights) -> _Model:
-    if weights.codec != NAME:
-        raise WrongWeights(f"{weights.path} holds weights of {weights.codec}, not of {NAME}")
-    try:
+    with describing(weights, NAME):
         config = RecurrentConfig(**weights.config)
-    except (TypeError, ValueError) as error:
-        raise WrongWeights(f"{weights.path} does not describe a network of this version: {error}") from error
     return _Model(
         weights, config, jax.device_put(weights.params), BitCoder(weights.tables, depth=config.bits)
     )
 
 
-class RecurrentCodec:
+class RecurrentCodec(OneByOne):
     """The codec `toderici2017`: `ProgressiveCodec` of `jaxcodec.codecs.base`; quality is the number of iterations.
 
     Parameters
@@ -155,14 +152,14 @@ class RecurrentCodec:
     extension = ".jxc"
 
     def __init__(self, path: Path, *, options: RecurrentOptions | None = None) -> None:
-        self._path = path
+        self.path = path
         self._options = options or RecurrentOptions()
-        self._models: dict[Path, _Model] = {}
+        self._models = Models([path], _build)
 
     @property
     def qualities(self) -> tuple[int, ...]:
         """1 to the iterations that the network was trained with."""
-        return tuple(range(1, self._model(self._path).config.iterations + 1))
+        return tuple(range(1, self._models.first.config.iterations + 1))
 
     @property
     def ladder(self) -> tuple[int, ...]:
@@ -178,11 +175,9 @@ class RecurrentCodec:
         self, image: np.ndarray, *, quality: float | None = None, options: RecurrentOptions | None = None
     ) -> bytes:
         """Code one picture, uint8 `[H, W, 3]` or `[H, W]` (coded as three equal channels), to a `.jxc` file."""
-        quality, options = check_whole_quality(quality, self), self._checked(options)
-        model = self._model(self._path)
-        height, width = check_image(image).shape[:2]
-        if height * width > options.limits.max_pixels:
-            raise TooLarge(f"a picture of {width}x{height} exceeds {options.limits.max_pixels} pixels")
+        quality, options = check_whole_quality(quality, self), check_options(options, self, self._options)
+        model = self._models.first
+        height, width = check_image(image, options.limits).shape[:2]
         codes = [bits for bits, _ in self._encode_tiles(model, image, quality, options)]
         header = Header(
             codec_id=codec_id(NAME),
@@ -196,23 +191,9 @@ class RecurrentCodec:
         )
         return pack(header, model.bit_coder.encode(codes))
 
-    def encode_batch(
-        self,
-        images: Sequence[np.ndarray],
-        *,
-        quality: float | None = None,
-        options: RecurrentOptions | None = None,
-    ) -> list[bytes]:
-        """Code pictures of any sizes, one after the other."""
-        return [self.encode(image, quality=quality, options=options) for image in images]
-
     def decode(self, data: bytes) -> np.ndarray:
         """Decode all iterations of a whole file to uint8 `[H, W, 3]` or `[H, W]`."""
         return self.decode_progressive(data)
-
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
-        """Decode files of any sizes, one after the other."""
-        return [self.decode(data) for data in files]
 
     def decode_progressive(
         self, data: bytes, *, iterations: int | None = None, allow_truncated: bool = False
@@ -239,13 +220,13 @@ class RecurrentCodec:
     def codes(self, image: np.ndarray, *, quality: float | None = None) -> list[np.ndarray]:
         """The bits of a picture, bool `[quality, h, w, bits]` for each tile: what gets coded."""
         quality = check_whole_quality(quality, self)
-        model = self._model(self._path)
+        model = self._models.first
         return [bits for bits, _ in self._encode_tiles(model, check_image(image), quality, self._options)]
 
     def reconstructions(self, image: np.ndarray, *, quality: float | None = None) -> np.ndarray:
         """What the encoder sees after each iteration, uint8 `[quality, H, W, 3]`."""
         quality = check_whole_quality(quality, self)
-        model = self._model(self._path)
+        model = self._models.first
         pictures = np.empty((quality, *check_image(image).shape[:2], 3), np.uint8)
         tiles = _tiles(*image.shape[:2])
         coded = self._encode_tiles(model, image, quality, self._options, pictures=True)
@@ -294,15 +275,8 @@ class RecurrentCodec:
         header, chunks = unpack_iterations(
             data, iterations=iterations, allow_truncated=allow_truncated, limits=self._options.limits
         )
-        name = codec_name(header.codec_id)
-        if name != NAME:
-            raise BadOption(f"the file was written by {name}, not {NAME}; jaxcodec.decode picks the codec")
-        model = self._model(self._find(header.weights_hash))
-        if model.weights.hash != header.weights_hash:
-            raise WrongWeights(
-                f"{model.weights.path} is damaged: its content does not have the hash in its name; "
-                "get another copy of it"
-            )
+        check_writer(header, NAME)
+        model = self._models.of_hash(header.weights_hash)
         if len(chunks) > model.config.iterations:
             raise CorruptFile(
                 f"the file has {len(chunks)} iterations, the network {model.config.iterations}; "
@@ -311,29 +285,6 @@ class RecurrentCodec:
         tiles = _tiles(header.height, header.width)
         codes = model.bit_coder.decode(chunks, [tile.code_shape for tile in tiles], header.coder_id)
         return model, header, tiles, codes
-
-    def _find(self, weights_hash: bytes) -> Path:
-        installed = manifest.find(weights_hash)
-        if installed is not None:
-            return installed
-        if self._model(self._path).weights.hash == weights_hash:
-            return self._path
-        raise WrongWeights(
-            f"the file was written with weights {weights_hash.hex()}, which are not installed; "
-            "give them with --weights FILE (weights=... in Python)"
-        )
-
-    def _model(self, path: Path) -> _Model:
-        if path not in self._models:
-            self._models[path] = _build(load_weights(path))
-        return self._models[path]
-
-    def _checked(self, options: RecurrentOptions | None) -> RecurrentOptions:
-        if options is None:
-            return self._options
-        if not isinstance(options, RecurrentOptions):
-            raise BadOption(f"{NAME} takes RecurrentOptions, not {type(options).__name__}")
-        return options
 
     @staticmethod
     def _window(tile: _Tile, options: RecurrentOptions) -> tuple[int, int]:
