@@ -19,18 +19,22 @@ variant `<codec>-pq`.
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import app, flags, logging
 
-from experiments.quantise_transform import CROP_SIZE, TransformQuantisation, quantise_transform
 from jaxcodec.codecs.balle2017 import export as balle2017
-from jaxcodec.codecs.balle2017.model import TransformConfig
+from jaxcodec.codecs.balle2017.model import TransformCoder, TransformConfig
 from jaxcodec.codecs.comcnn import export as comcnn
 from jaxcodec.codecs.comcnn.model import ComCnnConfig
 from jaxcodec.codecs.ladders import LadderConfig
@@ -40,12 +44,16 @@ from jaxcodec.codecs.toderici2016 import export as toderici2016
 from jaxcodec.codecs.toderici2016.model import ThumbnailConfig
 from jaxcodec.codecs.toderici2017 import export as toderici2017
 from jaxcodec.codecs.toderici2017.model import RecurrentConfig
-from jaxcodec.data.crops import centre_crops, store_photos
+from jaxcodec.data.crops import PhotoStore, centre_crops, random_crops, store_photos
 from jaxcodec.data.stream import read_all
 from jaxcodec.entropy.binary_rnn import BinaryRNNConfig
 from jaxcodec.entropy.binary_rnn_export import integer_arrays
 from jaxcodec.errors import JaxcodecError
-from jaxcodec.pq.parameters import to_artefact
+from jaxcodec.ops.quantise import additive_uniform_noise
+from jaxcodec.pq.activations import output_importance
+from jaxcodec.pq.finetune import Tuner
+from jaxcodec.pq.parameters import QuantisedParams, to_artefact
+from jaxcodec.pq.quantise import Setting, quantise
 from jaxcodec.training.checkpoint import Checkpoints
 from jaxcodec.zoo import manifest
 from jaxcodec.zoo.weights import Weights, flatten, load_weights, save_quantised
@@ -205,6 +213,78 @@ def _export_trained(workdir: str) -> None:
         )
 
 
+_CROP_SIZE = 128
+_ACTIVATIONS = 16
+_ITERATIONS = 20
+
+
+@functools.cache
+def _programs(config: TransformConfig) -> tuple[Callable[[Any, Any], Any], Callable[..., jax.Array], Tuner]:
+    """The network as `apply(params, x)`, a probe of what its outputs mind, and the tuner on rate and distortion."""
+    coder = TransformCoder(config)
+
+    def rounded(params: Any, x: jax.Array) -> Any:
+        return coder.apply({"params": params}, x, quantise=jnp.round)
+
+    def loss(params: Any, batch: Any, *, key: jax.Array) -> jax.Array:
+        crops, weight = batch
+        x = crops.astype(jnp.float32) / 255.0
+        coded: Any = coder.apply({"params": params}, x, quantise=partial(additive_uniform_noise, key=key))
+        reconstruction, likelihoods = coded
+        bpp = -jnp.log2(likelihoods).sum() / math.prod(x.shape[:3])
+        return bpp + weight * 255.0**2 * jnp.mean(jnp.square(reconstruction - x))
+
+    def probe(params: Any, batch: Any) -> jax.Array:
+        # With u, v random, the mean squared gradient of u . x^ + v . y along a layer's output e is what errors there do
+        # to pixels and latents: |dx^/de|^2 + |dy/de|^2, each in the units of the loss (a bit per squared latent).
+        x, weight = batch
+        y: Any = coder.apply({"params": params}, x, method=coder.analyse)
+        decoded: Any = coder.apply({"params": params}, y, method=coder.synthesise)
+        u, v = (jax.random.normal(jax.random.key(i), a.shape) for i, a in ((5, decoded), (6, y)))
+        scale = jnp.sqrt(weight * 255.0**2 / config.image_channels)
+        return scale * jnp.vdot(u, decoded) + jnp.vdot(v, y)
+
+    return rounded, probe, Tuner(loss, optax.chain(optax.scale_by_adam(), optax.scale(-1.0)))
+
+
+def _quantised(weights: Weights, weight: float, store: PhotoStore) -> QuantisedParams:
+    """Quantise and tune analysis and synthesis; see the module."""
+    rounded, probe, tuner = _programs(TransformConfig(**weights.config))
+    crops = random_crops(store, key=jax.random.key(1), batch_size=_ACTIVATIONS, crop_size=_CROP_SIZE)
+    x = crops.astype(jnp.float32) / 255.0
+    names = [name for name in flatten(weights.params) if name.endswith("kernel")]
+    pixels = math.prod(crops.shape[:3])
+    found = output_importance(probe, weights.params, (x, jnp.float32(weight)), names)
+    importance = {name: np.asarray(value) / math.sqrt(pixels) for name, value in found.items()}
+    start = quantise(
+        rounded,
+        weights.params,
+        x,
+        {
+            name: Setting(1, importance=importance[name], step=_STEP.value)
+            if _BLOCK.value == 1
+            else Setting(_BLOCK.value, _CENTROIDS.value, importance[name])
+            for name in names
+        },
+        key=jax.random.key(0),
+        iterations=_ITERATIONS,
+    )
+    draw = jax.jit(partial(random_crops, batch_size=_BATCH_SIZE.value, crop_size=_CROP_SIZE))
+    tuned, losses = tuner.tune(
+        start,
+        ((draw(store, key=jax.random.key(2 + i)), jnp.float32(weight)) for i in range(_STEPS.value)),
+        learning_rate=lambda step: _RATE.value * 0.5 * (1 + math.cos(math.pi * step / _STEPS.value)),
+        key=jax.random.key(0),
+        train_others=True,
+    )
+    if losses:
+        tenth = max(1, len(losses) // 10)
+        shown = [f"{np.mean(losses[i : i + tenth]):.3f}" for i in range(0, len(losses), tenth)]
+        print(f"{weights.path.name}: loss {' '.join(shown)}", flush=True)
+    others = {name: value for name, value in tuned.others.items() if not name.startswith("prior/")}
+    return QuantisedParams(tuned.codes, others)
+
+
 def _export_quantised() -> None:
     if not _WEIGHTS.value or _TRAIN_DATA.value is None or _LAMBDA.value is None:
         raise app.UsageError("--pq needs --weights, --train_data and --lambda")
@@ -214,22 +294,14 @@ def _export_quantised() -> None:
         lambdas = [float(number) for number in _LAMBDA.value]
     except ValueError as error:
         raise app.UsageError(f"--lambda wants numbers: {error}") from error
-    settings = TransformQuantisation(
-        block=_BLOCK.value,
-        centroids=_CENTROIDS.value,
-        step=_STEP.value,
-        steps=_STEPS.value,
-        learning_rate=_RATE.value,
-        batch_size=_BATCH_SIZE.value,
-    )
-    store = store_photos(read_all(_TRAIN_DATA.value), crop_size=CROP_SIZE)
+    store = store_photos(read_all(_TRAIN_DATA.value), crop_size=_CROP_SIZE)
     folder = manifest.ZOO / "weights" if _ZOO.value else Path(_OUTPUT.value)
     for file, weight in zip(_WEIGHTS.value, lambdas, strict=True):
         weights = load_weights(file)
         if weights.codec not in ("balle2017", "bmshj2018") or "prior" not in weights.params:
             raise app.UsageError(f"--pq quantises dense weights of balle2017 and bmshj2018, not {file}")
         config = {"quality": weights.quality, "network": weights.config}
-        quantised = quantise_transform(weights, weight, store, settings)
+        quantised = _quantised(weights, weight, store)
         path = save_quantised(folder, to_artefact(quantised, architecture=weights.codec, config=config))
         parameters = sum(value.size for value in flatten(quantised.dense()).values())
         size = path.stat().st_size

@@ -1,6 +1,6 @@
 r"""Make the tiny fixture networks of the tests and write golden `.jxc` files with them.
 
-    python scripts/make_golden_files.py
+    python -m scripts.make_golden_files
 
 fills tests/golden/weights (networks of 8 channels, trained for a minute on synthetic textures; that of theis2017 as
 it starts from principal components, with a ladder of qualities), tests/golden/files (`.jxc` files, and the pictures

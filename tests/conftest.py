@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Before jax is imported; a developer may still ask for another platform.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time goes into compiling small programs that run once; this halves it.
+# Most of the time goes into compiling small programs that run once; this takes about half of that.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax

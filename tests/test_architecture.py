@@ -137,6 +137,13 @@ def source_files():
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
 
+def test_a_file_that_is_run_by_its_path_imports_nothing_beside_the_package():
+    """`python scripts/x.py` has scripts/ on the path and not the repository, unless that is installed as editable."""
+    for path in [*(ROOT / "scripts").glob("*.py"), *(ROOT / "experiments").glob("*.py")]:
+        if f"python {named(path)}" in path.read_text():
+            assert not {name[0] for name in imports_of(path)} & {"experiments", "scripts"}, named(path)
+
+
 def test_no_file_imports_by_star():
     for path in source_files():
         assert all(name[-1] != "*" for name in imports_of(path)), named(path)

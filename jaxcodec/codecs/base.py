@@ -83,7 +83,7 @@ class Codec(Protocol):
 
 
 class OneByOne(ABC):
-    """The batches of a codec that gains nothing from coding pictures together."""
+    """The batches of a codec that codes pictures one by one: the same files and pictures as alone."""
 
     @abstractmethod
     def encode(self, image: np.ndarray, *, quality: float | None = None, options: Any = None) -> bytes:

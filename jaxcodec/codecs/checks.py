@@ -35,8 +35,8 @@ def check_image(image: np.ndarray, limits: Limits | None = None) -> np.ndarray:
     height, width = array.shape[:2]
     if limits is not None and height * width > limits.max_pixels:
         raise TooLarge(
-            f"a picture of {width}x{height} exceeds {limits.max_pixels} pixels; cut or shrink the picture, "
-            "or raise max_pixels of the limits"
+            f"a picture of {width}x{height} exceeds {limits.max_pixels} pixels (max_pixels); "
+            "cut or shrink the picture"
         )
     return array
 

@@ -40,7 +40,7 @@ class Models(Generic[_Model]):
         return self._read(path)[1]
 
     def of_hash(self, weights_hash: bytes) -> _Model:
-        """The model that wrote a file: installed with the package, or one of the codec's own.
+        """The model that wrote a file: one of the codec's own, or installed with the package.
 
         Raises
         ------
@@ -62,11 +62,14 @@ class Models(Generic[_Model]):
         return self._built[path]
 
     def _find(self, weights_hash: bytes) -> Path:
+        for path in self._paths:
+            if path.stem.endswith(weights_hash.hex()):
+                return path
         installed = manifest.find(weights_hash)
-        if installed is not None:
+        if installed is not None and installed.exists():
             return installed
         for path in self._paths:
-            if path.stem.endswith(weights_hash.hex()) or self._read(path)[0] == weights_hash:
+            if self._read(path)[0] == weights_hash:
                 return path
         raise WrongWeights(
             f"the file was written with weights {weights_hash.hex()}, which are not installed; "

@@ -82,8 +82,9 @@ def analyse(network: Network, images: Sequence[np.ndarray], options: TransformOp
     """
     pixels, sizes = [], []
     for image in images:
-        height, width = check_image(image, options.limits).shape[:2]
-        colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+        array = check_image(image, options.limits)
+        height, width = array.shape[:2]
+        colour = array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
         pixels.append(_mirror(colour, network))
         sizes.append((height, width))
     outputs = [

@@ -45,6 +45,13 @@ def test_the_hash_finds_installed_weights_too(files):
     assert Models(files, lambda weights: weights.path).of_hash(bytes.fromhex(entry.hash)) == entry.file
 
 
+def test_ones_own_file_comes_before_an_installed_one(files, tmp_path):
+    entry = next(entry for entry in manifest.entries() if entry.file.suffix == ".safetensors")
+    copy = tmp_path / entry.file.name
+    shutil.copy(entry.file, copy)
+    assert Models([files[0], copy], lambda weights: weights.path).of_hash(bytes.fromhex(entry.hash)) == copy
+
+
 def test_weights_that_are_not_there_are_named(files):
     with pytest.raises(WrongWeights, match="weights deadbeef, which are not installed"):
         Models(files, lambda weights: weights).of_hash(bytes.fromhex("deadbeef"))

@@ -163,7 +163,8 @@ class ThumbnailCodec(OneByOne):
     """The codec `toderici2016`: `ProgressiveCodec` of `jaxcodec.codecs.base`; quality is the number of stages.
 
     A file decodes to the same picture, to one 8-bit level, whatever it is decoded together with and wherever: the
-    bits are exact, the network runs in float32.
+    bits are exact, the network runs in float32. `encode_batch` makes a file of each picture; thumbnails rather go into
+    one (`encode_thumbnails`).
 
     Parameters
     ----------
